@@ -1,0 +1,58 @@
+"""Presets: the stages, terms and weights of a fit, read from YAML."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fitting.terms import TERMS, Term
+from models.errors import InputError
+
+FOLDER = Path(__file__).parent / "presets"
+PRESETS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+
+
+@dataclass
+class Stage:
+    """One solve. steps: outer steps when L-BFGS or Adam solves it instead of Levenberg-Marquardt."""
+
+    terms: dict[str, Term]
+    unknowns: Literal["rigid", "all"] = "all"
+    iterations: int = 50
+    tolerance: float = 1e-5
+    steps: int = 150
+
+
+@dataclass
+class Preset:
+    """fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: tried for `probe` iterations each."""
+
+    name: str
+    stages: dict[str, Stage]
+    fitted: Literal["visible", "all"] = "visible"
+    shape: Literal["clip", "frame"] = "clip"
+    starts: list[Literal["geometric", "mean"]] = field(default_factory=lambda: ["geometric"])
+    probe: int = 3
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name, or by the path of a YAML file of the same form. Raises InputError that lists what would work."""
+    path = FOLDER / f"{name}.yaml" if name in PRESETS else Path(name)
+    if not path.is_file():
+        raise InputError(f"Unknown preset {name!r}. Known: {', '.join(PRESETS)}; or the path of a YAML file like those in fitting/presets/.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stages = {key: _stage(value) for key, value in content.pop("stages").items()}
+        return Preset(path.stem, stages, **content)
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not a preset: {error}. Expected the keys of fitting/presets/careful.yaml.") from error
+
+
+def _stage(content: dict[str, Any]) -> Stage:
+    terms = {}
+    for name, options in content.pop("terms").items():
+        if name not in TERMS:
+            raise InputError(f"Unknown term {name!r} in a preset. Known: {', '.join(TERMS)}.")
+        terms[name] = TERMS[name](**options)
+    return Stage(terms, **content)

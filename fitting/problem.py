@@ -1,0 +1,49 @@
+"""What is fitted: the targets of a batch of clips and the constants that terms read."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fitting.mixture import Mixture
+from fitting.rig import Rig
+
+TORSO = (1, 2, 16, 17)  # hips and shoulders
+
+
+@dataclass
+class Problem:
+    """Targets of N = clips x frames frames; metres, y up."""
+
+    rig: Rig
+    targets: Tensor  # (N, observed, 3)
+    confidence: Tensor  # (N, observed), 0 where nothing was seen
+    mask: Tensor  # (clips, frames), false on padding
+    fps: Tensor  # (clips,)
+    mixture: Mixture
+    limits: Tensor | None  # (fitted x 3, 2) radians
+    mean_pose: Tensor  # (69,) rotation vectors of the body joints where a fit starts
+    guess: Tensor | None = None  # (N, 3) translation that the torso asks for
+
+    @property
+    def fitted_dims(self) -> Tensor:
+        return fitted_dims(self.rig)
+
+    def clips(self, index: Tensor) -> "Problem":
+        """The problem of some of the clips."""
+        frames = self.mask.shape[1]
+        rows = (index[:, None] * frames + torch.arange(frames, device=index.device)).flatten()
+        return replace(
+            self,
+            targets=self.targets[rows],
+            confidence=self.confidence[rows],
+            mask=self.mask[index],
+            fps=self.fps[index],
+            guess=None if self.guess is None else self.guess[rows],
+        )
+
+
+def fitted_dims(rig: Rig) -> Tensor:
+    """Indices of the fitted joints' rotation vectors among the 69 numbers of a body pose."""
+    joints = torch.tensor(rig.fitted, device=rig.rest_template.device)
+    return (3 * (joints - 1)[:, None] + torch.arange(3, device=joints.device)).flatten()

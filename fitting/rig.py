@@ -1,0 +1,182 @@
+"""The skeleton as the solver sees it: a batch of posed frames, and the derivative of its joints.
+
+Only joints are computed here, never vertices. Frames of all clips lie in one flat axis N = clips x frames.
+The unknowns of a frame are [transl 3, root 3, rotation vectors 3 x fitted joints], then the betas of its clip:
+transl is added, the root rotation is turned from the left in the world about the pelvis, rotation vectors are added to.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fitting import so3
+from models.body import BodyModel
+from models.rotations import axis_angle_to_matrix
+
+
+@dataclass
+class State:
+    """Parameters of a batch of clips: metres, radians."""
+
+    transl: Tensor  # (clips, frames, 3), SMPL's: added to the rest pelvis
+    root: Tensor  # (clips, frames, 3, 3) global orientation
+    pose: Tensor  # (clips, frames, fitted, 3) rotation vectors of the fitted joints
+    betas: Tensor  # (clips, betas)
+
+    def map(self, function) -> "State":
+        return State(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
+
+    def where(self, mask: Tensor, other: "State") -> "State":
+        """This state for the clips where mask (clips,) holds, the other elsewhere."""
+
+        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(mask.view(-1, *[1] * (mine.dim() - 1)), mine, theirs)
+
+        return State(**{f.name: pick(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+    def moved(self, step: Tensor, betas_step: Tensor | float) -> "State":
+        """The state after a step (clips, frames, 3 + 3 [+ 3 x fitted]) and (clips, betas); differentiable."""
+        transl = self.transl + step[..., :3]
+        root = axis_angle_to_matrix(step[..., 3:6]) @ self.root
+        pose = self.pose
+        if step.shape[-1] > 6:
+            pose = pose + step[..., 6:].unflatten(-1, (-1, 3))
+        return State(transl, root, pose, self.betas + betas_step)
+
+
+class Rig:
+    """The constants of a body's skeleton.
+
+    observed: SMPL indices of the joints that the input holds, in the input's order.
+    fitted: "visible" = the joints whose rotation moves an observed joint, or "all" body joints but the root.
+    """
+
+    def __init__(self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible"):
+        self.size = size = max(observed) + 1  # SMPL's parents come before their children: no later joint matters
+        self.parents = tuple(body.parents[:size])
+        self.rest_template, self.rest_dirs = body.rest_template[:size], body.rest_dirs[:size]
+        self.num_betas = body.num_betas
+        device = self.rest_template.device
+        ancestors = [self._ancestors(j) for j in range(size)]
+        seen = sorted({a for j in observed for a in ancestors[j]} - {0})
+        self.fitted = tuple(seen if fitted == "visible" else range(1, 24))
+        self.levels = self._levels(device)
+        self.order = torch.tensor([j for level in self.levels for j in level[0].tolist()], device=device).argsort()
+        self.observed = torch.tensor(observed, device=device)
+        self.parent_index = torch.tensor([max(p, 0) for p in self.parents], device=device)
+        self.turning = torch.tensor([j for j in self.fitted if j < size], device=device)
+        chain = torch.zeros(size, size)
+        for j in range(size):
+            chain[j, [j, *ancestors[j]]] = 1
+        self.chain = chain.to(self.rest_template)  # 1 where the column is the row or one of its ancestors
+        turned = (0, *self.fitted)
+        pairs = [(turned.index(a), j, a) for j in range(size) for a in ancestors[j] if a in turned]
+        self.pairs = {  # (position among the turned joints, moved joint, turning joint)
+            "rigid": torch.tensor([p for p in pairs if p[0] == 0], device=device).T,
+            "all": torch.tensor(pairs, device=device).T,
+        }
+
+    def _ancestors(self, joint: int) -> list[int]:
+        """Joints whose rotation moves this one, nearest first."""
+        out = []
+        while (joint := self.parents[joint]) >= 0:
+            out.append(joint)
+        return out
+
+    def _levels(self, device) -> list[tuple[Tensor, Tensor]]:
+        """By depth in the tree: (joints, position of their parents in the level above)."""
+        levels, above = [], [0]
+        while below := [j for j in range(self.size) if self.parents[j] in above]:
+            parents = [above.index(self.parents[j]) for j in below]
+            levels.append((torch.tensor(below, device=device), torch.tensor(parents, device=device)))
+            above = below
+        return [(torch.tensor([0], device=device), torch.tensor([0], device=device)), *levels]
+
+    def posed(self, state: State) -> "Posed":
+        return Posed(self, state)
+
+
+class Posed:
+    """A state posed: the first J = rig.size joints and what terms ask of them, each computed once, when asked for."""
+
+    def __init__(self, rig: Rig, state: State):
+        self.rig, self.state = rig, state
+        self.clips, self.frames = state.transl.shape[:2]
+        self.count = self.clips * self.frames
+        self.transl = state.transl.flatten(0, 1)
+        self.pose = state.pose.flatten(0, 1)  # (N, fitted, 3)
+        self.betas = state.betas.repeat_interleave(self.frames, 0)  # (N, betas)
+        self.left = so3.left_jacobian(self.pose)  # (N, fitted, 3, 3)
+        self.local = so3.exp(self.pose, self.left)
+        self._jacobians: dict[str, Tensor] = {}
+
+    def state_by_frame(self) -> State:
+        """The same state with every frame a clip of its own, so that each may be moved alone."""
+        state = self.state
+        return State(*(x.flatten(0, 1)[:, None] for x in (state.transl, state.root, state.pose)), self.betas)
+
+    @cached_property
+    def globals(self) -> Tensor:
+        """World rotations (N, J, 3, 3); joints that are not fitted turn with their parent."""
+        rig = self.rig
+        eye = torch.eye(3, dtype=self.pose.dtype, device=self.pose.device)
+        local = eye.expand(self.count, rig.size, 3, 3).index_copy(1, rig.turning, self.local[:, : len(rig.turning)])
+        level = self.state.root.reshape(-1, 1, 3, 3)
+        out = [level]
+        for joints, parents in rig.levels[1:]:
+            level = level[:, parents] @ local[:, joints]
+            out.append(level)
+        return torch.cat(out, 1)[:, rig.order]
+
+    @cached_property
+    def parent_globals(self) -> Tensor:
+        """World rotation of each joint's parent (N, J, 3, 3); identity for the root."""
+        eye = torch.eye(3, dtype=self.pose.dtype, device=self.pose.device).expand(self.count, 1, 3, 3)
+        return torch.cat((eye, self.globals[:, self.rig.parent_index[1:]]), 1)
+
+    @cached_property
+    def joints(self) -> Tensor:
+        """World joints (N, J, 3) in metres."""
+        rig = self.rig
+        rest = rig.rest_template + torch.einsum("jck,nk->njc", rig.rest_dirs, self.betas)
+        offsets = torch.cat((rest[:, :1], rest[:, 1:] - rest[:, rig.parent_index[1:]]), 1)
+        bones = (self.parent_globals @ offsets[..., None])[..., 0]
+        return rig.chain @ bones + self.transl[:, None]
+
+    def observed_jacobian(self, unknowns: str) -> Tensor:
+        """Derivative of the observed joints, transposed: (N, P, observed, 3)."""
+        if unknowns not in self._jacobians:
+            jacobian = self.joint_jacobian(unknowns)
+            whole = len(self.rig.observed) == self.rig.size
+            self._jacobians[unknowns] = jacobian if whole else jacobian[:, :, self.rig.observed]
+        return self._jacobians[unknowns]
+
+    def joint_jacobian(self, unknowns: str) -> Tensor:
+        """Derivative of the joints by the unknowns, transposed: (N, P, J, 3).
+
+        "rigid": P = 6 (transl, root); "all": P = 6 + 3 x fitted + betas. A joint i turned by an ancestor a about the
+        world axis m moves by m x (x_i - x_a); the axes of a rotation vector are the columns of G_parent(a) J_l.
+        """
+        rig, x = self.rig, self.joints
+        eye = torch.eye(3, dtype=x.dtype, device=x.device)
+        axes = eye.expand(self.count, 1, 3, 3)
+        if unknowns == "all":
+            turning = self.parent_globals[:, rig.turning] @ self.left[:, : len(rig.turning)]
+            axes = torch.cat((axes, turning.mT), 1)
+        slot, moved, turner = rig.pairs[unknowns]
+        arms = (x[:, moved] - x[:, turner])[:, :, None].expand(-1, -1, 3, -1)
+        turned = x.new_zeros(self.count, 1 + len(rig.fitted) if unknowns == "all" else 1, rig.size, 3, 3)
+        turned[:, slot, moved] = torch.linalg.cross(axes[:, slot], arms, dim=-1)
+        rows = [eye[:, None].expand(self.count, 3, rig.size, 3), turned.transpose(2, 3).flatten(1, 2)]
+        if unknowns == "all":
+            rows.append(self._shape_jacobian())
+        return torch.cat(rows, 1)
+
+    def _shape_jacobian(self) -> Tensor:
+        """Derivative of the joints by the betas (N, betas, J, 3): sum of turned bone changes from the root down."""
+        dirs = self.rig.rest_dirs
+        bones = torch.cat((dirs[:1], dirs[1:] - dirs[self.rig.parent_index[1:]]))
+        change = (self.parent_globals @ bones).flatten(2)  # (N, J, 3 x betas)
+        return (self.rig.chain @ change).unflatten(2, (3, -1)).permute(0, 3, 1, 2)

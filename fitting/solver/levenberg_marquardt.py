@@ -1,0 +1,77 @@
+"""Levenberg-Marquardt over a batch of clips: each clip has its own damping and stops by itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitting.energy import Energy
+from fitting.rig import Posed, State
+from fitting.solver.blocks import solve_step
+from fitting.solver.solution import Solution, Status
+from fitting.terms import Normal
+
+DAMPING, EASE, STIFFEN = 1e-3, 0.2, 6.0  # at the start; factor after a step that lowers the energy; after one that does not
+SOFTEST, STIFFEST = 1e-7, 1e6
+
+
+@dataclass
+class _Active:
+    """The clips that still move: their place in the batch, energy, state and damping."""
+
+    index: Tensor
+    energy: Energy
+    state: State
+    posed: Posed
+    values: Tensor  # (terms, clips)
+    damping: Tensor
+    normal: Normal | None = None
+
+    def keep(self, rows: Tensor) -> "_Active":
+        energy, state = self.energy.clips(rows), self.state.map(lambda x: x[rows])
+        posed, values = energy.evaluate(state)
+        return _Active(self.index[rows], energy, state, posed, values, self.damping[rows])
+
+    def try_step(self) -> tuple[Tensor, Tensor]:
+        """Move the clips whose energy falls; returns which (clips,) and their relative decrease (clips,)."""
+        energy, rig = self.energy, self.posed.rig
+        if self.normal is None:
+            self.normal = energy.normal(self.posed)
+        num_betas = 0 if energy.unknowns == "rigid" else rig.num_betas
+        step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)
+        moved = self.state.moved(step, betas_step if num_betas else 0)
+        posed, values = energy.evaluate(moved)
+        before, after = self.values.sum(0), values.sum(0)
+        better = after < before  # false for NaN
+        self.damping = torch.where(better, self.damping * EASE, self.damping * STIFFEN).clamp_min(SOFTEST)
+        if better.all():
+            self.state, self.posed, self.values, self.normal = moved, posed, values, None
+        elif better.any():
+            self.state = moved.where(better, self.state)
+            self.posed, self.values = energy.evaluate(self.state)
+            self.normal = None
+        return better, (before - after) / before.abs().clamp_min(1e-9)
+
+
+def levenberg_marquardt(energy: Energy, state: State, iterations: int, tolerance: float) -> Solution:
+    """Lower the energy of every clip until its relative decrease is below tolerance.
+
+    The start is `state`; the answer holds the parameters, and for each clip how it ended and its curve of every term.
+    """
+    posed, values = energy.evaluate(state)
+    clips = values.shape[1]
+    index = torch.arange(clips, device=values.device)
+    active = _Active(index, energy, state, posed, values, values.new_full((clips,), DAMPING))
+    solution = Solution.start(state.map(torch.clone), values, list(energy.terms))
+    for iteration in range(1, iterations + 1):
+        better, decrease = active.try_step()
+        stuck = active.damping > STIFFEST
+        done = stuck | (better & (decrease < tolerance))
+        solution.record(active.index, iteration, active.values, active.state)
+        if done.any():
+            solution.finish(active.index[done], Status.CONVERGED)
+            if done.all():
+                break
+            active = active.keep((~done).nonzero()[:, 0])
+    solution.check_finite()
+    return solution

@@ -1,0 +1,66 @@
+"""Where a fit starts: the rigid place of the torso, then the limbs, by geometry or at the mean pose."""
+
+import torch
+from torch import Tensor
+
+from fitting.problem import Problem
+from fitting.rig import State
+from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+TRUNK = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)  # joints that keep their places when limbs move
+# the joint that a bone of each joint points to
+CHILD = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8, 6: 9, 7: 10, 8: 11, 12: 15, 13: 16, 14: 17, 16: 18, 17: 19, 18: 20, 19: 21}
+
+
+def mean_start(problem: Problem) -> State:
+    """The mean pose, turned and moved so that its trunk lies best on the targets' (Kabsch), in every frame."""
+    rig = problem.rig
+    clips, frames = problem.mask.shape
+    pose = problem.mean_pose[problem.fitted_dims].view(1, 1, -1, 3).expand(clips, frames, -1, -1)
+    zero = pose.new_zeros(clips, frames, 3)
+    eye = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(clips, frames, 3, 3)
+    state = State(zero, eye, pose, pose.new_zeros(clips, rig.num_betas))
+    model = rig.posed(state.map(lambda x: x[:1, :1] if x.dim() > 2 else x[:1])).joints[:, rig.observed][0, TRUNK]
+    targets = problem.targets[:, TRUNK].view(clips, frames, -1, 3)
+    root = kabsch(model.expand_as(targets), targets)
+    pelvis = rig.rest_template[0]
+    model_centre = (root @ (model.mean(0) - pelvis)[:, None])[..., 0] + pelvis
+    return State(targets.mean(2) - model_centre, root, pose, state.betas)
+
+
+def kabsch(source: Tensor, target: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) that turn centred points source (..., K, 3) best onto target (..., K, 3)."""
+    source, target = source - source.mean(-2, keepdim=True), target - target.mean(-2, keepdim=True)
+    u, _, vh = torch.linalg.svd(source.mT @ target)
+    sign = torch.linalg.det(vh.mT @ u.mT)
+    flip = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), -1)
+    return vh.mT @ (flip[..., None] * u.mT)
+
+
+def geometric_start(problem: Problem, start: State) -> State:
+    """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards; twist stays the mean pose's."""
+    rig = problem.rig
+    root = start.root.flatten(0, 1)
+    local = dict(zip(rig.fitted, axis_angle_to_matrix(start.pose.flatten(0, 1)).unbind(1)))
+    seen = {joint: problem.targets[:, i] for i, joint in enumerate(rig.observed.tolist())}
+    world = {0: root}
+    for joint in range(1, rig.size):
+        parent = world[rig.parents[joint]]
+        child = CHILD.get(joint)
+        if joint not in local:
+            world[joint] = parent
+            continue
+        if child in seen and joint in seen:
+            bone = parent @ local[joint] @ (rig.rest_template[child] - rig.rest_template[joint])
+            local[joint] = parent.mT @ swing(bone, seen[child] - seen[joint]) @ parent @ local[joint]
+        world[joint] = parent @ local[joint]
+    pose = matrix_to_axis_angle(torch.stack([local[j] for j in rig.fitted], 1))
+    return State(start.transl, start.root, pose.view_as(start.pose), start.betas)
+
+
+def swing(source: Tensor, target: Tensor) -> Tensor:
+    """Shortest rotation (N, 3, 3) from directions source to target (N, 3), of any length."""
+    axis = torch.linalg.cross(source, target)
+    sine = axis.norm(dim=-1, keepdim=True)
+    angle = torch.atan2(sine, (source * target).sum(-1, keepdim=True))
+    return axis_angle_to_matrix(axis / sine.clamp_min(1e-9) * angle)

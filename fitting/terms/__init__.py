@@ -1,0 +1,20 @@
+"""The residual terms that a preset may name."""
+
+from fitting.terms.base import Normal, Term, residual_term
+from fitting.terms.joints import Joints, Placement, Torso
+from fitting.terms.pose import Angle, Limits, PosePriorTerm, Preserve, Shape
+from fitting.terms.smoothness import Smoothness
+
+TERMS: dict[str, type[Term]] = {
+    "joints": Joints,
+    "torso": Torso,
+    "placement": Placement,
+    "pose_prior": PosePriorTerm,
+    "angle": Angle,
+    "limits": Limits,
+    "preserve": Preserve,
+    "shape": Shape,
+    "smoothness": Smoothness,
+}
+
+__all__ = ["TERMS", "Normal", "Term", "residual_term"]

@@ -1,0 +1,76 @@
+"""What a residual term is.
+
+The energy of a frame is the sum over terms of weight x |residual|^2. A term is a small pure function of the posed frames;
+where it pays, its class also adds its own blocks to the normal equations, else exact forward-mode derivatives serve.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vmap
+
+if TYPE_CHECKING:
+    from fitting.problem import Problem
+    from fitting.rig import Posed
+
+
+@dataclass
+class Normal:
+    """Half gradient and Gauss-Newton matrix of the energy, by frame, and the coupling of neighbouring frames.
+
+    matrix (N, P, P), gradient (N, P): P unknowns of a frame, then its clip's betas where they are free.
+    next1, next2 (clips, frames - 1 or 2, P / 3, 3, 3): blocks between frames t (rows) and t + 1 or t + 2 (columns), each group
+    of three unknowns with itself; None without time terms.
+    """
+
+    matrix: Tensor
+    gradient: Tensor
+    next1: Tensor | None = None
+    next2: Tensor | None = None
+
+    def add(self, jacobian: Tensor, residual: Tensor, weight: Tensor) -> None:
+        """Add residuals (N, R) with derivative transposed (N, P, R) and weights (N, R)."""
+        weighted = jacobian * weight[:, None]
+        self.matrix += weighted @ jacobian.mT
+        self.gradient += (weighted @ residual[..., None])[..., 0]
+
+
+@dataclass
+class Term:
+    """Base of all terms: weight x |residual|^2 a frame."""
+
+    weight: float
+
+    def residual(self, posed: "Posed", problem: "Problem") -> Tensor:
+        """(N, R) residuals; the one thing a new term must write."""
+        raise NotImplementedError
+
+    def energy(self, posed: "Posed", problem: "Problem") -> Tensor:
+        """(N,) weighted energy of each frame."""
+        return self.weight * self.residual(posed, problem).square().sum(-1)
+
+    def add_to(self, normal: Normal, posed: "Posed", problem: "Problem", unknowns: str) -> None:
+        """Add this term's blocks; by default from exact forward-mode derivatives, one unknown at a time."""
+        size = normal.gradient.shape[-1]
+        body = size - (posed.rig.num_betas if unknowns == "all" else 0)
+
+        frames = posed.state_by_frame()
+
+        def shifted(step: Tensor) -> Tensor:
+            moved = frames.moved(step[:, None, :body], step[:, body:] if unknowns == "all" else 0)
+            return self.residual(posed.rig.posed(moved), problem)
+
+        zero = torch.zeros_like(normal.gradient)
+        directions = torch.eye(size, dtype=zero.dtype, device=zero.device)[:, None].expand(size, *zero.shape)
+        jacobian = vmap(lambda direction: jvp(shifted, (zero,), (direction,))[1])(directions)
+        residual = self.residual(posed, problem)
+        normal.add(jacobian.permute(1, 0, 2), residual, torch.full_like(residual, self.weight))
+
+
+def residual_term(function: Callable[["Posed", "Problem"], Tensor], weight: float) -> Term:
+    """A term from a plain function (posed, problem) -> (N, R): your own term in one line."""
+    term = Term(weight)
+    term.residual = function
+    return term

@@ -1,0 +1,94 @@
+"""Terms that tie a frame to its neighbours: accelerations of the root and of the joints' rotations."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitting import so3
+from fitting.problem import Problem
+from fitting.rig import Posed
+from fitting.terms.base import Normal, Term
+from models.rotations import matrix_to_axis_angle
+
+
+def angular_steps(rotations: Tensor) -> Tensor:
+    """Rotation vectors log(R_t^T R_t+1) between neighbouring frames: (clips, T, K, 3, 3) -> (clips, T - 1, K, 3)."""
+    return matrix_to_axis_angle(rotations[:, :-1].mT @ rotations[:, 1:])
+
+
+@dataclass
+class Smoothness(Term):
+    """weight x |acceleration|^2: of transl in m/s^2, of the root's and the joints' rotations in rad/s^2.
+
+    Rotations are compared on the manifold, so a full turn is no jump; in SI units, so fps does not change the answer.
+    weight is that of the joints; transl and root are relative to it. Frames at the ends of a clip have no acceleration.
+    """
+
+    transl: float = 1.0
+    root: float = 1.0
+
+    def _steps(self, posed: Posed) -> tuple[Tensor, Tensor]:
+        """(clips, T - 1, 2 + fitted, 3): steps of transl, root and joints; and all rotations (clips, T, 1 + fitted, 3, 3)."""
+        joints = posed.local.unflatten(0, (posed.clips, posed.frames))
+        rotations = torch.cat((posed.state.root[:, :, None], joints), 2)
+        transl = posed.state.transl.diff(dim=1)[:, :, None]
+        return torch.cat((transl, angular_steps(rotations)), 2), rotations
+
+    def _weights(self, posed: Posed, problem: Problem) -> Tensor:
+        """(clips, T - 2, 2 + fitted): weights of squared second differences; 0 where a frame is padding."""
+        group = self.weight * torch.tensor([self.transl, self.root] + [1.0] * posed.pose.shape[1])
+        whole = problem.mask[:, 2:] & problem.mask[:, 1:-1] & problem.mask[:, :-2]
+        per_clip = problem.fps[:, None, None] ** 4 * group.to(problem.fps)
+        return per_clip * whole[..., None]
+
+    def energy(self, posed: Posed, problem: Problem) -> Tensor:
+        out = posed.transl.new_zeros(posed.clips, posed.frames)
+        if posed.frames > 2:
+            steps, _ = self._steps(posed)
+            square = steps.diff(dim=1).square().sum(-1)
+            out[:, 1:-1] = (self._weights(posed, problem) * square).sum(-1)
+        return out.flatten()
+
+    def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        if posed.frames < 3:
+            return
+        steps, rotations = self._steps(posed)
+        groups = 2 if unknowns == "rigid" else steps.shape[2]
+        weight = self._weights(posed, problem)[:, :, :groups, None, None]
+        residual = steps.diff(dim=1)[:, :, :groups, :, None]
+        before, after = self._step_jacobians(steps, rotations, posed)
+        # the residual of frames t, t + 1, t + 2 is step_t+1 - step_t
+        rows = [before[:, :-1], -before[:, 1:] - after[:, :-1], after[:, 1:]]
+        rows = [row[:, :, :groups] for row in rows]
+        count, matrix, gradient = posed.frames - 2, self._frame_views(normal, posed, groups), normal.gradient
+        gradient = gradient.unflatten(0, (posed.clips, posed.frames))[:, :, : 3 * groups].unflatten(-1, (groups, 3))
+        shape = (posed.clips, posed.frames - 1, groups, 3, 3)
+        normal.next1 = residual.new_zeros(shape) if normal.next1 is None else normal.next1
+        normal.next2 = residual.new_zeros(shape)[:, 1:] if normal.next2 is None else normal.next2
+        for i, row in enumerate(rows):
+            weighted = weight * row.mT
+            gradient[:, i : i + count] += (weighted @ residual)[..., 0]
+            matrix[:, i : i + count] += (weighted @ row).permute(0, 1, 3, 4, 2)
+            if i < 2:
+                normal.next1[:, i : i + count] += weighted @ rows[i + 1]
+        normal.next2 += weight * rows[0].mT @ rows[2]
+
+    @staticmethod
+    def _frame_views(normal: Normal, posed: Posed, groups: int) -> Tensor:
+        """The 3 x 3 diagonal blocks of every frame's matrix as a view (clips, T, 3, 3, groups)."""
+        matrix = normal.matrix[:, : 3 * groups, : 3 * groups].unflatten(0, (posed.clips, posed.frames))
+        return matrix.unflatten(3, (groups, 3)).unflatten(2, (groups, 3)).diagonal(dim1=2, dim2=4)
+
+    @staticmethod
+    def _step_jacobians(steps: Tensor, rotations: Tensor, posed: Posed) -> tuple[Tensor, Tensor]:
+        """Derivative of step_t by the unknowns of frame t (negated) and of frame t + 1: (clips, T - 1, groups, 3, 3) each.
+
+        log(exp(-d_t) E exp(d_t+1)) = log E - J_l^-1 d_t + J_r^-1 d_t+1, with d the turn from the right in the body's frame:
+        R^T d for the root, which the unknown turns from the left, and J_r d for rotation vectors.
+        """
+        left = posed.left.unflatten(0, (posed.clips, posed.frames))
+        turn = torch.cat((rotations[:, :, :1].mT, left.mT), 2)
+        inverse = so3.left_jacobian_inverse(steps[:, :, 1:])
+        eye = torch.eye(3).to(steps).expand(*steps.shape[:2], 1, 3, 3)
+        return torch.cat((eye, inverse @ turn[:, :-1]), 2), torch.cat((eye, inverse.mT @ turn[:, 1:]), 2)

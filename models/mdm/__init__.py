@@ -1,0 +1,1 @@
+"""MDM: features, network, diffusion."""

@@ -1,0 +1,1 @@
+"""Tools that make the assets; run by developers, never imported by the package."""
