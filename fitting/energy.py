@@ -19,10 +19,10 @@ class Energy:
     unknowns: str = "all"
 
     def evaluate(self, state: State) -> tuple[Posed, Tensor]:
-        """The posed frames, and the energy of each term and clip (terms, clips), summed over valid frames."""
+        """The posed frames, and the energy of each term in each frame (terms, clips, frames), zero on padding."""
         posed = self.problem.rig.posed(state)
         mask = self.problem.mask
-        values = [torch.where(mask, term.energy(posed, self.problem).view_as(mask), 0).sum(1) for term in self.terms.values()]
+        values = [torch.where(mask, term.energy(posed, self.problem).view_as(mask), 0) for term in self.terms.values()]
         return posed, torch.stack(values)
 
     def normal(self, posed: Posed) -> Normal:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from fitting.problem import Problem
 from fitting.rig import State
@@ -10,6 +11,10 @@ from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 TRUNK = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)  # joints that keep their places when limbs move
 # the joint that a bone of each joint points to
 CHILD = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8, 6: 9, 7: 10, 8: 11, 12: 15, 13: 16, 14: 17, 16: 18, 17: 19, 18: 20, 19: 21}
+
+# shoulders and hips turn about their bone until the next joint, a hinge, bends about its own axis (in the turned frame)
+HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0, 1.0, 0.0)}
+STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing about twist, above which everything
 
 
 def mean_start(problem: Problem) -> State:
@@ -38,7 +43,8 @@ def kabsch(source: Tensor, target: Tensor) -> Tensor:
 
 
 def geometric_start(problem: Problem, start: State) -> State:
-    """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards; twist stays the mean pose's."""
+    """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards; twist stays the mean pose's,
+    but for shoulders and hips, where the bend of elbow and knee shows it."""
     rig = problem.rig
     root = start.root.flatten(0, 1)
     local = dict(zip(rig.fitted, axis_angle_to_matrix(start.pose.flatten(0, 1)).unbind(1)))
@@ -53,6 +59,10 @@ def geometric_start(problem: Problem, start: State) -> State:
         if child in seen and joint in seen:
             bone = parent @ local[joint] @ (rig.rest_template[child] - rig.rest_template[joint])
             local[joint] = parent.mT @ swing(bone, seen[child] - seen[joint]) @ parent @ local[joint]
+            if joint in HINGES and CHILD[child] in seen:
+                axis = (parent @ local[joint]) @ local[joint].new_tensor(HINGES[joint])
+                twist = hinge_twist(axis, seen[child] - seen[joint], seen[CHILD[child]] - seen[child])
+                local[joint] = parent.mT @ twist @ parent @ local[joint]
         world[joint] = parent @ local[joint]
     pose = matrix_to_axis_angle(torch.stack([local[j] for j in rig.fitted], 1))
     return State(start.transl, start.root, pose.view_as(start.pose), start.betas)
@@ -64,3 +74,16 @@ def swing(source: Tensor, target: Tensor) -> Tensor:
     sine = axis.norm(dim=-1, keepdim=True)
     angle = torch.atan2(sine, (source * target).sum(-1, keepdim=True))
     return axis_angle_to_matrix(axis / sine.clamp_min(1e-9) * angle)
+
+
+def hinge_twist(axis: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
+    """Rotation (N, 3, 3) about the upper bone that brings a hinge's axis (N, 3) to where the lower bone bends from it.
+
+    A straight limb shows no twist and gets none.
+    """
+    bone = normalize(upper, dim=-1)
+    wanted = torch.linalg.cross(bone, normalize(lower, dim=-1))
+    sine = wanted.norm(dim=-1)
+    angle = torch.atan2((torch.linalg.cross(axis, wanted) * bone).sum(-1), (axis * wanted).sum(-1))
+    trust = ((sine - STRAIGHT) / (BENT - STRAIGHT)).clamp(0, 1)
+    return axis_angle_to_matrix(bone * (trust * angle)[:, None])

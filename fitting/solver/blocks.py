@@ -15,14 +15,15 @@ FLOOR = 1e-3  # added to every diagonal: keeps what nothing sees solvable
 def solve_step(normal: Normal, clips: int, num_betas: int, damping: Tensor) -> tuple[Tensor, Tensor]:
     """The damped Newton step: (clips, frames, D) for the frames, (clips, num_betas) for the shapes.
 
-    Solves (H + damping diag(H)) step = -gradient with damping (clips,), by elimination of the frames (Schur complement).
+    Solves (H + damping diag(H)) step = -gradient by elimination of the frames (Schur complement). damping (clips, frames);
+    the shape takes the least of its frames'.
     """
     matrix = normal.matrix.unflatten(0, (clips, -1))
     gradient = normal.gradient.unflatten(0, (clips, -1))
     size = matrix.shape[-1] - num_betas
     frames, border = matrix[..., :size, :size].clone(), matrix[..., :size, size:]
     diagonal = frames.diagonal(dim1=2, dim2=3)
-    diagonal += damping[:, None, None] * diagonal + FLOOR
+    diagonal += damping[..., None] * diagonal + FLOOR
     right = torch.cat((gradient[..., :size, None], border), -1)
     if normal.next1 is None:
         solved = torch.cholesky_solve(right, torch.linalg.cholesky_ex(frames)[0])
@@ -32,7 +33,7 @@ def solve_step(normal: Normal, clips: int, num_betas: int, damping: Tensor) -> t
         return -solved[..., 0], gradient.new_zeros(clips, 0)
     shape = matrix[..., size:, size:].sum(1)
     schur = shape - torch.einsum("ctdb,ctde->cbe", border, solved[..., 1:])
-    schur.diagonal(dim1=1, dim2=2).add_(damping[:, None] * shape.diagonal(dim1=1, dim2=2) + FLOOR)
+    schur.diagonal(dim1=1, dim2=2).add_(damping.amin(1, keepdim=True) * shape.diagonal(dim1=1, dim2=2) + FLOOR)
     right = gradient[..., size:].sum(1) - torch.einsum("ctdb,ctd->cb", border, solved[..., 0])
     betas_step = -torch.linalg.solve_ex(schur, right)[0]
     return -solved[..., 0] - torch.einsum("ctdb,cb->ctd", solved[..., 1:], betas_step), betas_step

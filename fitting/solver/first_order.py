@@ -20,7 +20,7 @@ def first_order(energy: Energy, state: State, iterations: int, method: Literal["
         optimiser = torch.optim.LBFGS(parameters, lr=0.01, max_iter=150, line_search_fn="strong_wolfe")
     else:
         optimiser = torch.optim.Adam(parameters, lr=0.01, betas=(0.9, 0.999))
-    solution = Solution.start(state.map(torch.clone), energy.evaluate(state)[1], list(energy.terms))
+    solution = Solution.start(state.map(torch.clone), energy.evaluate(state)[1].sum(2), list(energy.terms))
     everything = torch.arange(len(state.betas), device=step.device)
 
     def closure() -> torch.Tensor:
@@ -35,7 +35,7 @@ def first_order(energy: Energy, state: State, iterations: int, method: Literal["
             total = float(optimiser.step(closure))
         with torch.no_grad():
             moved = state.moved(step, betas_step)
-            solution.record(everything, iteration, energy.evaluate(moved)[1], moved)
+            solution.record(everything, iteration, energy.evaluate(moved)[1].sum(2), moved)
         if method == "lbfgs" and abs(last - total) <= 1e-9 * abs(total):
             solution.finish(everything, Status.CONVERGED)
             break

@@ -1,4 +1,7 @@
-"""Levenberg-Marquardt over a batch of clips: each clip has its own damping and stops by itself."""
+"""Levenberg-Marquardt over a batch of clips: each clip accepts its own steps and stops by itself, each frame has its own damping.
+
+One frame in a bad place must not hold up its clip: where a step raises a frame's energy only that frame is damped more.
+"""
 
 from dataclasses import dataclass
 
@@ -23,8 +26,8 @@ class _Active:
     energy: Energy
     state: State
     posed: Posed
-    values: Tensor  # (terms, clips)
-    damping: Tensor
+    values: Tensor  # (terms, clips, frames)
+    damping: Tensor  # (clips, frames)
     normal: Normal | None = None
 
     def keep(self, rows: Tensor) -> "_Active":
@@ -41,9 +44,10 @@ class _Active:
         step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)
         moved = self.state.moved(step, betas_step if num_betas else 0)
         posed, values = energy.evaluate(moved)
-        before, after = self.values.sum(0), values.sum(0)
-        better = after < before  # false for NaN
-        self.damping = torch.where(better, self.damping * EASE, self.damping * STIFFEN).clamp_min(SOFTEST)
+        frame_better = values.sum(0) <= self.values.sum(0)  # false for NaN
+        self.damping = (self.damping * torch.where(frame_better, EASE, STIFFEN)).clamp_min(SOFTEST)
+        before, after = self.values.sum((0, 2)), values.sum((0, 2))
+        better = after < before
         if better.all():
             self.state, self.posed, self.values, self.normal = moved, posed, values, None
         elif better.any():
@@ -59,15 +63,14 @@ def levenberg_marquardt(energy: Energy, state: State, iterations: int, tolerance
     The start is `state`; the answer holds the parameters, and for each clip how it ended and its curve of every term.
     """
     posed, values = energy.evaluate(state)
-    clips = values.shape[1]
-    index = torch.arange(clips, device=values.device)
-    active = _Active(index, energy, state, posed, values, values.new_full((clips,), DAMPING))
-    solution = Solution.start(state.map(torch.clone), values, list(energy.terms))
+    index = torch.arange(values.shape[1], device=values.device)
+    active = _Active(index, energy, state, posed, values, torch.full_like(values[0], DAMPING))
+    solution = Solution.start(state.map(torch.clone), values.sum(2), list(energy.terms))
     for iteration in range(1, iterations + 1):
         better, decrease = active.try_step()
-        stuck = active.damping > STIFFEST
+        stuck = ~better & (active.damping.amin(1) > STIFFEST)
         done = stuck | (better & (decrease < tolerance))
-        solution.record(active.index, iteration, active.values, active.state)
+        solution.record(active.index, iteration, active.values.sum(2), active.state)
         if done.any():
             solution.finish(active.index[done], Status.CONVERGED)
             if done.all():

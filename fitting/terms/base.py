@@ -33,8 +33,8 @@ class Normal:
     def add(self, jacobian: Tensor, residual: Tensor, weight: Tensor) -> None:
         """Add residuals (N, R) with derivative transposed (N, P, R) and weights (N, R)."""
         weighted = jacobian * weight[:, None]
-        self.matrix += weighted @ jacobian.mT
-        self.gradient += (weighted @ residual[..., None])[..., 0]
+        self.matrix.baddbmm_(weighted, jacobian.mT)
+        self.gradient[..., None].baddbmm_(weighted, residual[..., None])
 
 
 @dataclass

@@ -49,7 +49,7 @@ def test_arrow_equals_dense(coupled):
     matrix = torch.cat((torch.cat((blocks, border), -1), torch.cat((border.mT, corner), -1)), -2)
     gradient = torch.randn(clips, frames, size + betas, dtype=torch.float64)
     normal = Normal(matrix.flatten(0, 1), gradient.flatten(0, 1), *((next1, next2) if coupled else (None, None)))
-    damping = torch.tensor([0.1, 3.0], dtype=torch.float64)
+    damping = torch.rand(clips, frames, dtype=torch.float64) + torch.tensor([[0.1], [3.0]])
     step, betas_step = solve_step(normal, clips, betas, damping)
 
     whole = torch.zeros(clips, frames * size + betas, frames * size + betas, dtype=torch.float64)
@@ -58,7 +58,8 @@ def test_arrow_equals_dense(coupled):
     whole[:, -betas:, :-betas] = border.flatten(1, 2).mT
     whole[:, -betas:, -betas:] = corner.sum(1)
     diagonal = whole.diagonal(dim1=1, dim2=2)
-    diagonal += damping[:, None] * diagonal + FLOOR
+    by_unknown = torch.cat((damping.repeat_interleave(size, 1), damping.amin(1, keepdim=True).expand(-1, betas)), 1)
+    diagonal += by_unknown * diagonal + FLOOR
     right = torch.cat((gradient[..., :size].flatten(1), gradient[..., size:].sum(1)), 1)
     expected = -torch.linalg.solve(whole, right)
     torch.testing.assert_close(step.flatten(1), expected[:, :-betas], rtol=1e-9, atol=1e-11)
