@@ -1,8 +1,8 @@
 """thetafit's engine: motion joints in, a body that moves out.
 
-    from fitting import fit
-    result = fit(joints)  # (frames, 22, 3) metres, y up
-    result.save("walk")  # walk_smpl_params.npy, walk.npz, walk.glb
+from fitting import fit
+result = fit(joints)  # (frames, 22, 3) metres, y up
+result.save("walk")  # walk_smpl_params.npy, walk.npz, walk.glb
 """
 
 from typing import Any

@@ -40,13 +40,17 @@ def load_preset(name: str) -> Preset:
     """A preset by name, or by the path of a YAML file of the same form. Raises InputError that lists what would work."""
     path = FOLDER / f"{name}.yaml" if name in PRESETS else Path(name)
     if not path.is_file():
-        raise InputError(f"Unknown preset {name!r}. Known: {', '.join(PRESETS)}; or the path of a YAML file like those in fitting/presets/.")
+        raise InputError(
+            f"Unknown preset {name!r}. Known: {', '.join(PRESETS)}; or the path of a YAML file like those in fitting/presets/."
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         stages = {key: _stage(value) for key, value in content.pop("stages").items()}
         return Preset(path.stem, stages, **content)
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not a preset: {error}. Expected the keys of fitting/presets/careful.yaml.") from error
+        raise InputError(
+            f"{path} is not a preset: {error}. Expected the keys of fitting/presets/careful.yaml."
+        ) from error
 
 
 def _stage(content: dict[str, Any]) -> Stage:

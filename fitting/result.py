@@ -77,8 +77,12 @@ class FitResult:
 
     @classmethod
     def from_rotations(cls, motion: Motion, body: BodyModel) -> "FitResult":
-        """A motion file that holds rotations and the pelvis' path needs no fit: zero betas, transl = pelvis - rest pelvis."""
-        betas = torch.zeros(body.num_betas)
+        """A motion file that holds rotations and the pelvis' path needs no fit: transl = pelvis - rest pelvis.
+
+        The file's betas serve where they belong to this body, zeros otherwise.
+        """
+        own = motion.betas is not None and motion.body == body.name
+        betas = torch.as_tensor(motion.betas, dtype=torch.float32) if own else torch.zeros(body.num_betas)
         root = torch.as_tensor(motion.root, dtype=torch.float32)
         transl = root - body.rest_joints(betas)[0].cpu()
         return cls(torch.as_tensor(motion.thetas, dtype=torch.float32), betas, transl, body, motion)

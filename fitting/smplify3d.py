@@ -14,11 +14,11 @@ from fitting.data import Batch
 from fitting.energy import Energy
 from fitting.mixture import Mixture, complete_pose
 from fitting.preset import load_preset
-from fitting.problem import TORSO, Problem, fitted_dims
+from fitting.problem import Problem, fitted_dims
 from fitting.result import Curves, FitResult
 from fitting.rig import Rig, State
 from fitting.solver import Solution, SolverName, Status, solve
-from fitting.start import geometric_start, mean_start
+from fitting.start import aligned_start, geometric_start, mean_start
 from models.body import BodyModel
 from models.prior import PosePrior, load_mean_params
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -46,19 +46,27 @@ class SMPLify3D(lightning.LightningModule):
         self.solver = solver
         self.body = BodyModel.load(body)
         self.prior = PosePrior.load(prior, dtype=torch.float64)
-        self.mean_pose = load_mean_params(mean_params)[0][3:] if mean_params else self.prior.mean_pose
+        if mean_params:
+            self.mean_pose, self.mean_betas = load_mean_params(mean_params)
+        else:
+            self.mean_pose, self.mean_betas = (
+                torch.cat((torch.zeros(3), self.prior.mean_pose)),
+                torch.zeros(self.body.num_betas),
+            )
         self.limits = self.prior.limits if self.prior.limits is not None else PosePrior.load(dtype=torch.float64).limits
 
     @torch.no_grad()
     def fit(self, batch: Batch) -> list[FitResult]:
         """Fit every clip of a batch on this module's device; results are on the CPU, in the order of batch.motions."""
         centre, problem = self.problem(batch)
-        state = mean_start(problem)
-        problem = replace(problem, guess=torso_translation(problem, state))
+        state = mean_start(problem, self.mean_pose[:3].to(centre), self.mean_betas.to(centre))
+        problem = replace(problem, guess=state.transl.flatten(0, 1))
+        if self.solver == "lm":  # the others are there to repeat what the reference does, which aligns nothing
+            state = aligned_start(problem, state)
         solutions: dict[str, Solution] = {}
         for name, stage in self.preset.stages.items():
             energy = Energy(stage.terms, problem, stage.unknowns)
-            if stage.unknowns == "all":
+            if stage.unknowns == "all" and self.solver == "lm":
                 state = self.best_start(energy, state)
             steps = stage.iterations if self.solver == "lm" else stage.steps
             solutions[name] = solve(energy, state, steps, stage.tolerance, self.solver)
@@ -75,19 +83,25 @@ class SMPLify3D(lightning.LightningModule):
         centre = (joints[:, :, 0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         targets = torch.where(mask[..., None, None], joints - centre[:, None, None], 0)
         if self.preset.shape == "frame":  # every frame is a clip of its own
-            targets, mask, fps = targets.flatten(0, 1)[:, None], mask.flatten()[:, None], fps.repeat_interleave(mask.shape[1])
+            targets, mask, fps = (
+                targets.flatten(0, 1)[:, None],
+                mask.flatten()[:, None],
+                fps.repeat_interleave(mask.shape[1]),
+            )
         confidence = mask.flatten()[:, None].to(joints).expand(-1, 22)
         dims = fitted_dims(rig)
         mixture = Mixture(self.prior.to(joints.device), dims, joints.dtype)
         limits = self.limits.flatten(0, 1).to(joints)[dims]
-        return centre, Problem(rig, targets.flatten(0, 1), confidence, mask, fps, mixture, limits, self.mean_pose.to(joints))
+        return centre, Problem(
+            rig, targets.flatten(0, 1), confidence, mask, fps, mixture, limits, self.mean_pose[3:].to(joints)
+        )
 
     def best_start(self, energy: Energy, placed: State) -> State:
         """The start whose energy is lowest after a few iterations, for each clip."""
         makers = {"mean": lambda: placed, "geometric": lambda: geometric_start(energy.problem, placed)}
         starts = [makers[name]() for name in self.preset.starts]
-        if len(starts) == 1 or self.solver != "lm":
-            return starts[0] if self.solver == "lm" else placed
+        if len(starts) == 1:
+            return starts[0]
         tried = [solve(energy, start, self.preset.probe, 0) for start in starts]
         best, *others = tried
         state, lowest = best.state, best.energy
@@ -129,7 +143,9 @@ class SMPLify3D(lightning.LightningModule):
         return results
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> list[FitResult]:
-        """Fit a batch; where the GPU's memory does not hold it, in halves."""
+        """Fit a batch; where the GPU's memory does not hold it, in halves. Clips that hold rotations already are passed on."""
+        if not batch.joints.shape[2]:
+            return [FitResult.from_rotations(motion, self.body) for motion in batch.motions]
         try:
             return self.fit(batch)
         except torch.OutOfMemoryError:
@@ -137,13 +153,9 @@ class SMPLify3D(lightning.LightningModule):
                 raise
             torch.cuda.empty_cache()
             middle = len(batch.motions) // 2
-            return self.predict_step(batch.clips(slice(None, middle))) + self.predict_step(batch.clips(slice(middle, None)))
-
-
-def torso_translation(problem: Problem, start: State) -> Tensor:
-    """The translation (N, 3) that brings the start's hips and shoulders, unmoved, onto the targets' on average."""
-    joints = problem.rig.posed(start).joints[:, problem.rig.observed]
-    return start.transl.flatten(0, 1) + (problem.targets - joints)[:, TORSO].mean(1)
+            return self.predict_step(batch.clips(slice(None, middle))) + self.predict_step(
+                batch.clips(slice(middle, None))
+            )
 
 
 def worst(statuses: list[Status]) -> Status:

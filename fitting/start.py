@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fitting.problem import Problem
+from fitting.problem import TORSO, Problem
 from fitting.rig import State
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
@@ -17,20 +17,31 @@ HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0
 STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing about twist, above which everything
 
 
-def mean_start(problem: Problem) -> State:
-    """The mean pose, turned and moved so that its trunk lies best on the targets' (Kabsch), in every frame."""
+def mean_start(problem: Problem, root: Tensor, betas: Tensor) -> State:
+    """The mean pose and shape in every frame, as the reference starts: root orientation root (3,) axis-angle, betas (betas,),
+    and the translation with which hips and shoulders lie on the targets' on average."""
     rig = problem.rig
     clips, frames = problem.mask.shape
-    pose = problem.mean_pose[problem.fitted_dims].view(1, 1, -1, 3).expand(clips, frames, -1, -1)
-    zero = pose.new_zeros(clips, frames, 3)
-    eye = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(clips, frames, 3, 3)
-    state = State(zero, eye, pose, pose.new_zeros(clips, rig.num_betas))
-    model = rig.posed(state.map(lambda x: x[:1, :1] if x.dim() > 2 else x[:1])).joints[:, rig.observed][0, TRUNK]
+    pose = problem.mean_pose[problem.fitted_dims].view(1, 1, -1, 3)
+    single = State(pose.new_zeros(1, 1, 3), axis_angle_to_matrix(root).view(1, 1, 3, 3), pose, betas[None])
+    joints = rig.posed(single).joints[:, rig.observed]
+    transl = (problem.targets - joints)[:, TORSO].mean(1).view(clips, frames, 3)
+    return State(
+        transl, single.root.expand(clips, frames, 3, 3), pose.expand(clips, frames, -1, -1), betas.expand(clips, -1)
+    )
+
+
+def aligned_start(problem: Problem, start: State) -> State:
+    """`start` turned and moved so that its trunk lies best on the targets' (Kabsch), in every frame."""
+    rig = problem.rig
+    clips, frames = problem.mask.shape
+    single = start.map(lambda x: x[:1, :1] if x.dim() > 2 else x[:1])
+    model = (rig.posed(single).joints[:, rig.observed] - single.transl[0])[0, TRUNK]
     targets = problem.targets[:, TRUNK].view(clips, frames, -1, 3)
-    root = kabsch(model.expand_as(targets), targets)
-    pelvis = rig.rest_template[0]
-    model_centre = (root @ (model.mean(0) - pelvis)[:, None])[..., 0] + pelvis
-    return State(targets.mean(2) - model_centre, root, pose, state.betas)
+    turn = kabsch(model.expand_as(targets), targets)
+    pelvis = rig.posed(single).joints[0, 0] - single.transl[0, 0]
+    centre = (turn @ (model.mean(0) - pelvis)[:, None])[..., 0] + pelvis
+    return State(targets.mean(2) - centre, turn @ single.root, start.pose, start.betas)
 
 
 def kabsch(source: Tensor, target: Tensor) -> Tensor:

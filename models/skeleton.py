@@ -16,7 +16,12 @@ KIT_JOINTS = (
 )
 KIT_PARENTS = (-1, 0, 1, 2, 3, 3, 5, 6, 3, 8, 9, 0, 11, 12, 13, 14, 0, 16, 17, 18, 19)
 # fmt: on
-FINGERS = tuple(f"{side}_{finger}{i}" for side in ("left", "right") for finger in ("index", "middle", "pinky", "ring", "thumb") for i in (1, 2, 3))
+FINGERS = tuple(
+    f"{side}_{finger}{i}"
+    for side in ("left", "right")
+    for finger in ("index", "middle", "pinky", "ring", "thumb")
+    for i in (1, 2, 3)
+)
 
 
 @dataclass(frozen=True)

@@ -92,4 +92,8 @@ def _pairs(blocks: Tensor, prev1: Tensor, prev2: Tensor, right: Tensor) -> tuple
     below[:, :, 0, :, 0], below[:, :, 1, :, 1] = room2[:, even][:, :-1], room2[:, odd][:, :-1]
     below[:, :, 0, :, 1] = room1[:, odd][:, :-1]
     flat = (2 * size, 2 * size)
-    return diagonal.reshape(clips, pairs, *flat), below.reshape(clips, pairs - 1, *flat), right.reshape(clips, pairs, 2 * size, -1)
+    return (
+        diagonal.reshape(clips, pairs, *flat),
+        below.reshape(clips, pairs - 1, *flat),
+        right.reshape(clips, pairs, 2 * size, -1),
+    )

@@ -32,7 +32,7 @@ def first_order(energy: Energy, state: State, iterations: int, method: Literal["
     last = float("inf")
     for iteration in range(1, iterations + 1):
         with torch.enable_grad():
-            total = float(optimiser.step(closure))
+            total = float(optimiser.step(closure).detach())
         with torch.no_grad():
             moved = state.moved(step, betas_step)
             solution.record(everything, iteration, energy.evaluate(moved)[1].sum(2), moved)

@@ -14,7 +14,11 @@ from fitting.solver.blocks import solve_step
 from fitting.solver.solution import Solution, Status
 from fitting.terms import Normal
 
-DAMPING, EASE, STIFFEN = 1e-3, 0.2, 6.0  # at the start; factor after a step that lowers the energy; after one that does not
+DAMPING, EASE, STIFFEN = (
+    1e-3,
+    0.2,
+    6.0,
+)  # at the start; factor after a step that lowers the energy; after one that does not
 SOFTEST, STIFFEST = 1e-7, 1e6
 
 
@@ -44,7 +48,7 @@ class _Active:
         step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)
         moved = self.state.moved(step, betas_step if num_betas else 0)
         posed, values = energy.evaluate(moved)
-        frame_better = values.sum(0) <= self.values.sum(0)  # false for NaN
+        frame_better = values.sum(0) < self.values.sum(0)  # false for NaN
         self.damping = (self.damping * torch.where(frame_better, EASE, STIFFEN)).clamp_min(SOFTEST)
         before, after = self.values.sum((0, 2)), values.sum((0, 2))
         better = after < before
@@ -69,7 +73,7 @@ def levenberg_marquardt(energy: Energy, state: State, iterations: int, tolerance
     for iteration in range(1, iterations + 1):
         better, decrease = active.try_step()
         stuck = ~better & (active.damping.amin(1) > STIFFEST)
-        done = stuck | (better & (decrease < tolerance))
+        done = stuck | (decrease.abs() < tolerance)  # a rise as small as that is rounding at the bottom
         solution.record(active.index, iteration, active.values.sum(2), active.state)
         if done.any():
             solution.finish(active.index[done], Status.CONVERGED)

@@ -4,8 +4,9 @@ The energy of a frame is the sum over terms of weight x |residual|^2. A term is 
 where it pays, its class also adds its own blocks to the normal equations, else exact forward-mode derivatives serve.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor

@@ -49,7 +49,9 @@ def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: fl
     return problem, state
 
 
-def gradients(term: Term, problem: Problem, state: State, unknowns: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def gradients(
+    term: Term, problem: Problem, state: State, unknowns: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradient of the energy by (frames' unknowns, betas) from autograd, and the term's own (twice its half gradient)."""
     rig = problem.rig
     size = 6 + (0 if unknowns == "rigid" else 3 * len(rig.fitted))
@@ -99,7 +101,9 @@ def test_analytic_blocks_equal_forward_mode(name, unknowns):
     posed = problem.rig.posed(state)
     mine = Energy({"term": own}, problem, unknowns).normal(posed)
     generic = Energy({"term": plain}, problem, unknowns).normal(posed)
-    tolerance = {"rtol": 1e-4, "atol": 1e-4} if name == "joints" else {"rtol": 1e-9, "atol": 1e-9}  # gmof at 100 m is not quite x^2
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-4} if name == "joints" else {"rtol": 1e-9, "atol": 1e-9}
+    )  # gmof at 100 m is not quite x^2
     torch.testing.assert_close(mine.matrix, generic.matrix, **tolerance)
     torch.testing.assert_close(mine.gradient, generic.gradient, **tolerance)
 
@@ -136,7 +140,9 @@ def test_smoothness_counts_no_energy_for_steady_turns():
     problem.mask = torch.ones(1, 60, dtype=torch.bool)
     axis = torch.nn.functional.normalize(torch.tensor([1.0, 2.0, -0.5], dtype=DOUBLE), dim=0)
     turns = axis * torch.linspace(0, 6 * torch.pi, 60, dtype=DOUBLE)[:, None]
-    state = State(0.1 * turns[None], axis_angle_to_matrix(turns)[None], state.pose[:, :1].expand(-1, 60, -1, -1), state.betas)
+    state = State(
+        0.1 * turns[None], axis_angle_to_matrix(turns)[None], state.pose[:, :1].expand(-1, 60, -1, -1), state.betas
+    )
     energy = TERMS["smoothness"](1.0).energy(problem.rig.posed(state), problem)
     assert float(energy.max()) < 1e-15
 
@@ -170,7 +176,11 @@ def close(actual, expected):
 def reference_prior(golden, name="gmm") -> PosePrior:
     if name == "uf":
         covariances = golden["uf_covars_f64"]
-        precisions, means, weights = torch.linalg.inv(covariances), golden["uf_means_f64"], golden["uf_weights_f64"].log()
+        precisions, means, weights = (
+            torch.linalg.inv(covariances),
+            golden["uf_means_f64"],
+            golden["uf_weights_f64"].log(),
+        )
     return PosePrior("golden", means, covariances, precisions, weights, means[0], None)
 
 
@@ -199,7 +209,9 @@ def test_reference_mixture(golden, reference):
     close(energies.amin(-1), golden["gmm_energy_merged"])
     weight = (4.78 * 1.5) ** 2
     close(weight * energies.amin(-1), golden["pose_prior_term_per_frame"])
-    underflown = Mixture(reference_prior(golden, "uf"), torch.arange(69), DOUBLE).whitened(golden["body_pose"].double())[1]
+    underflown = Mixture(reference_prior(golden, "uf"), torch.arange(69), DOUBLE).whitened(
+        golden["body_pose"].double()
+    )[1]
     assert torch.isfinite(underflown).all()
     assert (underflown.amin(-1) <= golden["uf_energy"].double() * (1 + 1e-5)).all()
     close(underflown[:, 1:].amin(-1), golden["uf_energy"])

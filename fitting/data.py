@@ -1,0 +1,302 @@
+"""Motion files in, batches out: Motion, load_motions, and the LightningDataModule of a fit."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fitting.checks import check_finite, check_joints, check_up, find_skeleton, upright, z_up_to_y_up
+from fitting.formats import Clip, read_clips
+from fitting.normalization import Statistics, looks_normalized
+from fitting.sources import Failure, MotionFile, find_files
+from models.errors import InputError
+from models.mdm.features import features_to_joints
+from models.rotations import matrix_to_axis_angle, rot6d_to_matrix
+from models.skeleton import SKELETONS
+
+log = logging.getLogger("thetafit")
+
+LONGEST_MDM = 196  # frames that MDM makes at most; its `lengths` may name as many, whatever the array holds
+FPS = 20.0  # of HumanML3D, and so of MDM
+CPU_FRAMES, GPU_FRAMES = 256, 32768  # frames at once: what a core's cache holds; the fit halves what a GPU cannot hold
+
+
+@dataclass(eq=False)
+class Motion:
+    """One clip of L valid frames.
+
+    name: of its output files; source: the file, as the user gave it; folder: output subfolder, "" for none;
+    joints: float32 (L, J, 3) metres, y up, in the order of SKELETONS[skeleton], only those that the fit uses; or,
+    where the file holds rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root
+    first, and root: float32 (L, 3), the pelvis in the world; betas (B,) or (L, B) and the name of their body if known.
+    """
+
+    name: str
+    source: str = ""
+    folder: str = ""
+    joints: np.ndarray | None = None
+    thetas: np.ndarray | None = None
+    root: np.ndarray | None = None
+    fps: float = FPS
+    text: str = ""
+    skeleton: str = "humanml3d"
+    sample: int | None = None
+    repetition: int | None = None
+    betas: np.ndarray | None = None
+    body: str | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.thetas if self.joints is None else self.joints)
+
+
+def load_motions(
+    sources: str | Path | Iterable[str | Path],
+    *,
+    skeleton: str | None = None,
+    fps: float | None = None,
+    up: str = "y",
+    samples: Sequence[int] | None = None,
+    stats: str | Path | None = None,
+) -> tuple[list[Motion], list[Failure]]:
+    """Every clip of the sources that can be used, and a Failure for each file or clip that cannot.
+
+    sources: files, folders and globs, or `.../sample01_rep02.mp4` for that clip of the results.npy beside it;
+    skeleton: name in SKELETONS, by default told from the number of joints; fps: overrides what the file or the skeleton
+    says; up: the axis of the files' joints that points up, y or z; samples: of files with several clips only these
+    sample numbers, with all their repetitions; stats: folder with Mean.npy and Std.npy, for normalised features.
+    Raises InputError only for arguments that no file could satisfy.
+    """
+    check_up(up)
+    if skeleton is not None:
+        find_skeleton(len(SKELETONS[skeleton].joints) if skeleton in SKELETONS else 0, skeleton)
+    if fps is not None and not 0 < fps < np.inf:
+        raise InputError(f"fps {fps} is no frame rate; HumanML3D and MDM have {FPS:g}")
+    reader = _Reader(skeleton, fps, up, samples, None if stats is None else Statistics.load(stats))
+    files, failures = find_files([sources] if isinstance(sources, str | Path) else sources)
+    if not files and not failures:
+        raise InputError("no source was given: name motion files, folders or globs")
+    motions: dict[tuple[str, str], Motion] = {}
+    for file in files:
+        found, problems = reader.read(file)
+        failures += problems
+        _add(motions, found, file)
+    return list(motions.values()), failures
+
+
+def _add(motions: dict[tuple[str, str], Motion], found: list[Motion], file: MotionFile) -> None:
+    """Add a file's clips; where another file has given one of their names to that folder, in a folder of their own."""
+
+    def key(motion: Motion) -> tuple[str, str]:
+        return motion.folder.casefold(), motion.name.casefold()
+
+    folder, number = Path(file.folder) / file.path.stem, 1
+    while any(key(motion) in motions and motions[key(motion)].source != motion.source for motion in found):
+        name = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+        found = [replace(motion, folder=name.as_posix()) for motion in found]
+        number += 1
+    for motion in found:
+        motions.setdefault(key(motion), motion)
+
+
+@dataclass
+class _Reader:
+    """What holds for all files of a run."""
+
+    skeleton: str | None
+    fps: float | None
+    up: str
+    samples: Sequence[int] | None
+    statistics: Statistics | None
+
+    def read(self, file: MotionFile) -> tuple[list[Motion], list[Failure]]:
+        """The clips of a file that can be used, and why the others cannot."""
+        motions, problems, source = [], {}, str(file.path)
+        try:
+            clips = self.choose(read_clips(file.path), file.pick)
+        except InputError as error:
+            return [], [Failure(source, str(error).removeprefix(f"{source}: "))]
+        for clip in clips:
+            try:
+                motions.append(self.motion(clip, file))
+            except InputError as error:
+                problems[clip.name] = f"{error}. Found: {clip.received}"
+        if not motions and len(set(problems.values())) == 1:  # what is wrong with every clip is said once
+            problems = {"": next(iter(problems.values()))}
+        return motions, [Failure(source, f"{clip}: {why}" if clip else why) for clip, why in problems.items()]
+
+    def choose(self, clips: list[Clip], pick: tuple[int, int] | None) -> list[Clip]:
+        """The one clip that a film's name stands for, or those of the samples asked for."""
+        if pick:
+            chosen = [clip for clip in clips if (clip.sample, clip.repetition) == pick]
+            wanted = f"sample {pick[0]}, repetition {pick[1]}"
+        elif self.samples is None or all(clip.sample is None for clip in clips):
+            return clips
+        else:
+            missing = sorted(set(self.samples) - {clip.sample for clip in clips})
+            chosen = [] if missing else [clip for clip in clips if clip.sample in self.samples]
+            wanted = f"sample {', '.join(map(str, missing))}"
+        if not chosen:
+            there = ", ".join(clip.name for clip in clips[:12] if clip.name) or "one clip without a number"
+            raise InputError(f"{wanted} is not in it; {clips[0].received} holds {there}{' ...' * (len(clips) > 12)}")
+        return chosen
+
+    def motion(self, clip: Clip, file: MotionFile) -> Motion:
+        """A checked clip in metres, y up."""
+        named = clip.name if clip.repetition is not None else "_".join(filter(None, (file.path.stem, clip.name)))
+        motion = Motion(named, str(file.path), file.folder, text=clip.text)
+        motion.sample, motion.repetition = clip.sample, clip.repetition
+        array = cut(clip, motion.source)
+        if clip.kind == "rotations":
+            motion.thetas, motion.root = self.rotations(array)
+            motion.skeleton, motion.betas, motion.body = "smpl", clip.betas, clip.body
+        else:
+            joints = self.joints(array, motion.source) if clip.kind == "features" else array
+            motion.joints, found = check_joints(joints, self.skeleton, self.up)
+            motion.skeleton = found.name
+            if upright(motion.joints)[1] < -0.8:
+                log.warning("%s: head down; if its y points down, as in a camera's axes, turn it first", motion.source)
+        motion.fps = float(self.fps or clip.fps or SKELETONS[motion.skeleton].fps)
+        return motion
+
+    def joints(self, features: np.ndarray, source: str) -> np.ndarray:
+        """(L, 263) features, normalised or not, -> (L, 22, 3)."""
+        if self.up != "y":
+            raise InputError("HumanML3D features are y up by definition: leave out --up z")
+        check_finite(features, "features")
+        features = torch.from_numpy(features.astype(np.float32))
+        if looks_normalized(features):
+            if self.statistics is None:
+                raise InputError(
+                    "these features are normalised, (x - Mean) / Std: give --stats DIR, the folder with the training "
+                    "set's Mean.npy and Std.npy (dataset/HumanML3D in MDM's repository)"
+                )
+            features = self.statistics.denormalize(features)
+        elif self.statistics is not None:
+            log.warning("%s: its features are not normalised, so --stats is not applied to them", source)
+        return features_to_joints(features).numpy()
+
+    def rotations(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(L, 25, 6), 24 joints in rot6d and the pelvis' place, -> thetas (L, 24, 3) and root (L, 3), y up."""
+        check_finite(array, "rotations")
+        rot6d, root = torch.from_numpy(array[:, :24].astype(np.float64)), array[:, 24, :3].astype(np.float32)
+        flat = torch.linalg.cross(rot6d[..., :3], rot6d[..., 3:]).norm(dim=-1) < 1e-6
+        if flat.any():
+            frame, joint = flat.nonzero()[0].tolist()
+            raise InputError(f"joint {joint} has no rotation in frame {frame}: its six numbers span no plane")
+        matrices = rot6d_to_matrix(rot6d)
+        if self.up == "z":
+            turn = torch.from_numpy(z_up_to_y_up(np.eye(3))).T
+            matrices[:, 0], root = turn @ matrices[:, 0], z_up_to_y_up(root)
+        return matrix_to_axis_angle(matrices).float().numpy(), root
+
+
+def cut(clip: Clip, source: str) -> np.ndarray:
+    """The valid frames of a clip. Raises InputError when its length cannot be meant for this array."""
+    frames, length = len(clip.array), clip.length
+    if length is None or length == frames:
+        return clip.array
+    if length < 1:
+        raise InputError(f"its length is {length}; a clip has at least one frame")
+    if length > frames and length > LONGEST_MDM:
+        raise InputError(
+            f"its length is {length}, but the array has {frames} frames: they do not belong together. MDM's clips have "
+            f"{LONGEST_MDM} at most, and a length up to that is cut to the frames that are there"
+        )
+    if length > frames:
+        log.warning("%s %s: its length is %d, but the array has %d frames: cut", source, clip.name, length, frames)
+    return clip.array[:length]
+
+
+@dataclass(eq=False)
+class Batch:
+    """C clips, T frames for the longest.
+
+    joints (C, T, J, 3) metres, y up, zero where there is no frame; mask (C, T), True on valid frames; fps (C,).
+    Clips that hold rotations already come in batches of their own, with J = 0.
+    """
+
+    joints: Tensor
+    mask: Tensor
+    motions: list[Motion]
+    fps: Tensor
+
+    def to(self, *args, **kwargs) -> "Batch":
+        """The batch with its tensors on another device; arguments as for Tensor.to."""
+        joints, mask, fps = (tensor.to(*args, **kwargs) for tensor in (self.joints, self.mask, self.fps))
+        return Batch(joints, mask, self.motions, fps)
+
+    def clips(self, which: slice) -> "Batch":
+        """The batch of some of the clips."""
+        return Batch(self.joints[which], self.mask[which], self.motions[which], self.fps[which])
+
+
+def collate(motions: list[Motion]) -> Batch:
+    """Motions with the same number of joints as one batch, padded with zeros."""
+    arrays = [
+        np.zeros((motion.length, 0, 3), np.float32) if motion.joints is None else motion.joints for motion in motions
+    ]
+    joints = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(array) for array in arrays], batch_first=True)
+    lengths = torch.tensor([motion.length for motion in motions])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    return Batch(joints, mask, motions, torch.tensor([motion.fps for motion in motions], dtype=joints.dtype))
+
+
+def group(motions: Sequence[Motion], frames_per_batch: int) -> list[list[Motion]]:
+    """Motions that fit side by side: same number of joints, similar length, C x T <= frames_per_batch.
+
+    Longest first. A clip longer than the bound is alone; none is padded to more than twice its length.
+    """
+
+    def joints(motion: Motion) -> int:
+        return 0 if motion.joints is None else motion.joints.shape[1]
+
+    groups: list[list[Motion]] = []
+    for motion in sorted(motions, key=lambda motion: (joints(motion), motion.length), reverse=True):
+        longest = groups[-1][0] if groups else None
+        fits = longest is not None and joints(longest) == joints(motion) and longest.length <= 2 * motion.length
+        if fits and (len(groups[-1]) + 1) * longest.length <= frames_per_batch:
+            groups[-1].append(motion)
+        else:
+            groups.append([motion])
+    return groups
+
+
+class MotionData(LightningDataModule):
+    """Batches of everything that motion files hold, for Trainer.predict.
+
+    sources, skeleton, fps, up, samples, stats: as in load_motions; frames_per_batch: bound on clips x frames at once,
+    by default what suits the device. After setup, motions holds the clips (take some out to leave them alone) and
+    failures what could not be read.
+    """
+
+    def __init__(
+        self,
+        sources: list[str],
+        skeleton: str | None = None,
+        fps: float | None = None,
+        up: str = "y",
+        samples: list[int] | None = None,
+        stats: str | None = None,
+        frames_per_batch: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.sources = sources
+        self.reading = {"skeleton": skeleton, "fps": fps, "up": up, "samples": samples, "stats": stats}
+        self.frames_per_batch = frames_per_batch
+        self.motions: list[Motion] = []
+        self.failures: list[Failure] = []
+
+    def setup(self, stage: str) -> None:
+        self.motions, self.failures = load_motions(self.sources, **self.reading)
+
+    def predict_dataloader(self) -> DataLoader:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        groups = group(self.motions, self.frames_per_batch or (GPU_FRAMES if on_gpu else CPU_FRAMES))
+        return DataLoader(groups, batch_size=None, collate_fn=collate)

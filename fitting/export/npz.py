@@ -1,0 +1,36 @@
+"""NAME.npz: the fit as AMASS stores motion, with the joints it was fitted to beside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fitting.result import FitResult
+
+
+def amass(result: "FitResult") -> dict[str, np.ndarray]:
+    """The arrays of the file: L frames, metres, radians, y up (AMASS' own recordings are z up), world of the input.
+
+    poses (L, 72): axis-angle of the 24 joints, root first; trans (L, 3): SMPL's transl, so that the pelvis is the rest
+    pelvis of betas + trans; betas (B,), or (L, B) for one shape a frame; gender; mocap_framerate and mocap_frame_rate:
+    both spellings are in use; joints (L, 22, 3) of the fit; joints_input (L, J, 3) it was fitted to, absent when the
+    input was rotations; text; body: name of the body that betas belong to. No object arrays.
+    """
+    arrays = {
+        "poses": result.thetas.flatten(-2),
+        "trans": result.transl,
+        "betas": result.betas,
+        "joints": result.joints(),
+    }
+    arrays = {name: values.numpy(force=True).astype(np.float32) for name, values in arrays.items()}
+    if result.motion.joints is not None:
+        arrays["joints_input"] = np.asarray(result.motion.joints, dtype=np.float32)
+    rates = dict.fromkeys(("mocap_framerate", "mocap_frame_rate"), np.array(float(result.fps)))
+    words = {"gender": "neutral", "text": result.motion.text, "body": result.body.name}
+    return arrays | rates | {name: np.array(word) for name, word in words.items()}
+
+
+def write_npz(result: "FitResult", path: Path) -> None:
+    """The arrays of `amass` in one compressed file that np.load reads without allow_pickle."""
+    np.savez_compressed(path, **amass(result))
