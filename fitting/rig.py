@@ -77,6 +77,11 @@ class Rig:
             "rigid": torch.tensor([p for p in pairs if p[0] == 0], device=device).T,
             "all": torch.tensor(pairs, device=device).T,
         }
+        rows = torch.arange(3, device=device)
+        self.entries = {  # where the three derivatives of each pair stand among (unknowns x joints)
+            name: ((3 + 3 * slot[:, None] + rows) * size + moved[:, None]).flatten()
+            for name, (slot, moved, _) in self.pairs.items()
+        }
 
     def _ancestors(self, joint: int) -> list[int]:
         """Joints whose rotation moves this one, nearest first."""
@@ -167,12 +172,14 @@ class Posed:
             axes = torch.cat((axes, turning.mT), 1)
         slot, moved, turner = rig.pairs[unknowns]
         arms = (x[:, moved] - x[:, turner])[:, :, None].expand(-1, -1, 3, -1)
-        turned = x.new_zeros(self.count, 1 + len(rig.fitted) if unknowns == "all" else 1, rig.size, 3, 3)
-        turned[:, slot, moved] = torch.linalg.cross(axes[:, slot], arms, dim=-1)
-        rows = [eye[:, None].expand(self.count, 3, rig.size, 3), turned.transpose(2, 3).flatten(1, 2)]
+        turned = torch.linalg.cross(axes[:, slot], arms, dim=-1)
+        body = 6 + (3 * len(rig.fitted) if unknowns == "all" else 0)
+        out = x.new_zeros(self.count, body + (rig.num_betas if unknowns == "all" else 0), rig.size, 3)
+        out[:, :3] = eye[:, None]
+        out.flatten(1, 2).index_copy_(1, rig.entries[unknowns], turned.flatten(1, 2))
         if unknowns == "all":
-            rows.append(self._shape_jacobian())
-        return torch.cat(rows, 1)
+            out[:, body:] = self._shape_jacobian()
+        return out
 
     def _shape_jacobian(self) -> Tensor:
         """Derivative of the joints by the betas (N, betas, J, 3): sum of turned bone changes from the root down."""
