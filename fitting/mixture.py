@@ -1,4 +1,4 @@
-"""The pose prior restricted to what is fitted: energies of the mixture's components, and what it expects of the rest."""
+"""The pose prior restricted to what is fitted: energies of its components, and what it expects of the rest."""
 
 import math
 

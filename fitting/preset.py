@@ -26,7 +26,11 @@ class Stage:
 
 @dataclass
 class Preset:
-    """fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: tried for `probe` iterations each."""
+    """What a fit minimises, and how.
+
+    fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: each is tried for
+    `probe` iterations.
+    """
 
     name: str
     stages: dict[str, Stage]
@@ -37,12 +41,11 @@ class Preset:
 
 
 def load_preset(name: str) -> Preset:
-    """A preset by name, or by the path of a YAML file of the same form. Raises InputError that lists what would work."""
+    """A preset by name, or by the path of a YAML file of the same form; InputError lists what would work."""
     path = FOLDER / f"{name}.yaml" if name in PRESETS else Path(name)
     if not path.is_file():
-        raise InputError(
-            f"Unknown preset {name!r}. Known: {', '.join(PRESETS)}; or the path of a YAML file like those in fitting/presets/."
-        )
+        known = ", ".join(PRESETS)
+        raise InputError(f"Unknown preset {name!r}. Known: {known}; or the path of a YAML file like those.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         stages = {key: _stage(value) for key, value in content.pop("stages").items()}

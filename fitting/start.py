@@ -12,14 +12,17 @@ TRUNK = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)  # joints that keep their places 
 # the joint that a bone of each joint points to
 CHILD = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8, 6: 9, 7: 10, 8: 11, 12: 15, 13: 16, 14: 17, 16: 18, 17: 19, 18: 20, 19: 21}
 
-# shoulders and hips turn about their bone until the next joint, a hinge, bends about its own axis (in the turned frame)
+# shoulders and hips turn about their bone until the next joint, a hinge, bends about this axis of theirs
 HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0, 1.0, 0.0)}
-STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing about twist, above which everything
+STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing of twist, above which everything
 
 
 def mean_start(problem: Problem, root: Tensor, betas: Tensor) -> State:
-    """The mean pose and shape in every frame, as the reference starts: root orientation root (3,) axis-angle, betas (betas,),
-    and the translation with which hips and shoulders lie on the targets' on average."""
+    """The mean pose and shape in every frame, as the reference starts.
+
+    root (3,) axis-angle, betas (betas,); the translation is that with which hips and shoulders lie on the targets' on
+    average.
+    """
     rig = problem.rig
     clips, frames = problem.mask.shape
     pose = problem.mean_pose[problem.fitted_dims].view(1, 1, -1, 3)
@@ -54,11 +57,13 @@ def kabsch(source: Tensor, target: Tensor) -> Tensor:
 
 
 def geometric_start(problem: Problem, start: State) -> State:
-    """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards; twist stays the mean pose's,
-    but for shoulders and hips, where the bend of elbow and knee shows it."""
+    """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards.
+
+    Twist stays the mean pose's, but for shoulders and hips, where the bend of elbow and knee shows it.
+    """
     rig = problem.rig
     root = start.root.flatten(0, 1)
-    local = dict(zip(rig.fitted, axis_angle_to_matrix(start.pose.flatten(0, 1)).unbind(1)))
+    local = dict(zip(rig.fitted, axis_angle_to_matrix(start.pose.flatten(0, 1)).unbind(1), strict=True))
     seen = {joint: problem.targets[:, i] for i, joint in enumerate(rig.observed.tolist())}
     world = {0: root}
     for joint in range(1, rig.size):

@@ -1,12 +1,15 @@
 """Pose prior: a mixture of Gaussians over the 69 body-pose numbers, ours or the reference's."""
 
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from models.errors import InputError
+from models.safe_pickle import load_pickle
 
 OWN_PRIOR = Path(__file__).parent / "assets" / "pose_prior.npz"
 WHERE = (
@@ -82,14 +85,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: no such prior file. {WHERE}")
     if path.suffix == ".pkl":
-        from models.safe_pickle import load_pickle
-
         content = load_pickle(path)
     else:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                content = dict(file) if hasattr(file, "files") else None
-        except (OSError, ValueError, EOFError, TypeError) as error:
+            with path.open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
+                content = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else None
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not a readable prior file ({error}). {WHERE}") from None
     missing = [k for k in ("means", "covars", "weights") if not isinstance(content, dict) or k not in content]
     if missing:
@@ -98,31 +100,46 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _build(name: str, content: dict[str, np.ndarray], path: Path) -> PosePrior:
-    """Check the arrays and derive what the fit needs, in float64."""
-    means, covars, weights = (np.asarray(content[k], dtype=np.float64) for k in ("means", "covars", "weights"))
-    count = len(weights)
-    if means.shape != (count, 69) or covars.shape != (count, 69, 69):
-        raise InputError(f"{path}: holds means {means.shape}, covars {covars.shape}, weights {weights.shape}. {WHERE}")
-    if not all(np.isfinite(a).all() for a in (means, covars, weights)) or (weights <= 0).any():
-        raise InputError(f"{path}: holds weights that are not positive or numbers that are not finite. {WHERE}")
-    if (
-        np.abs(covars - covars.transpose(0, 2, 1)).max() > 1e-6 * np.abs(covars).max()
-        or np.linalg.eigvalsh(covars).min() <= 0
-    ):
-        raise InputError(f"{path}: its covariances are not symmetric positive definite. {WHERE}")
-    mean_pose = np.asarray(content.get("mean_pose", weights @ means / weights.sum()), dtype=np.float64)
-    limits = content.get("limits")
-    if mean_pose.shape != (69,) or (limits is not None and np.shape(limits) != (23, 3, 2)):
-        raise InputError(
-            f"{path}: holds mean_pose {mean_pose.shape} and limits {np.shape(limits)}; expected (69,) and (23, 3, 2)."
-        )
-    tensor = torch.as_tensor
+    """Derive what the fit needs from the arrays of a file, in float64."""
+    means, covars, weights = _mixture(content, path)
+    mean_pose = _floats(content.get("mean_pose", weights @ means / weights.sum()), path)
+    limits = None if content.get("limits") is None else _floats(content["limits"], path)
+    if mean_pose.shape != (69,) or (limits is not None and limits.shape != (23, 3, 2)):
+        found = f"mean_pose {mean_pose.shape} and limits {np.shape(limits)}"
+        raise InputError(f"{path}: holds {found}; expected (69,) and (23, 3, 2). {WHERE}")
     return PosePrior(
         name=name,
-        means=tensor(means),
-        covariances=tensor(covars),
-        precisions=torch.linalg.inv(tensor(covars)),
-        log_weights=tensor(np.log(weights / weights.sum())),
-        mean_pose=tensor(mean_pose),
-        limits=None if limits is None else tensor(np.asarray(limits, dtype=np.float64)),
+        means=torch.as_tensor(means),
+        covariances=torch.as_tensor(covars),
+        precisions=torch.linalg.inv(torch.as_tensor(covars)),
+        log_weights=torch.as_tensor(np.log(weights / weights.sum())),
+        mean_pose=torch.as_tensor(mean_pose),
+        limits=None if limits is None else torch.as_tensor(limits),
     )
+
+
+def _mixture(content: dict[str, np.ndarray], path: Path) -> list[np.ndarray]:
+    """Means (K,69), covariances (K,69,69) and weights (K,) that make a mixture."""
+    means, covars, weights = arrays = [_floats(content[name], path) for name in ("means", "covars", "weights")]
+    if (
+        means.shape != (weights.size, 69)
+        or covars.shape != (weights.size, 69, 69)
+        or weights.ndim != 1
+        or not weights.size
+    ):
+        raise InputError(f"{path}: holds means {means.shape}, covars {covars.shape}, weights {weights.shape}. {WHERE}")
+    asymmetric = np.abs(covars - covars.transpose(0, 2, 1)).max() > 1e-6 * np.abs(covars).max()
+    if (weights <= 0).any() or asymmetric or np.linalg.eigvalsh(covars).min() <= 0:
+        raise InputError(f"{path}: weights must be positive, covariances symmetric and positive definite. {WHERE}")
+    return arrays
+
+
+def _floats(array: object, path: Path) -> np.ndarray:
+    """A float64 array of finite numbers."""
+    try:
+        numbers = np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: holds something else than numbers ({error}). {WHERE}") from None
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{path}: holds numbers that are not finite. {WHERE}")
+    return numbers

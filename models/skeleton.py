@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 # fmt: off
 SMPL_JOINTS = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
-    "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
-    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hand", "right_hand",
 )
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 KIT_JOINTS = (
@@ -29,7 +30,8 @@ class Skeleton:
     """A joint convention.
 
     name: key in SKELETONS; joints: names in file order; parents: index of each joint's parent, -1 for the root;
-    smpl: for the joints that the fit uses, their SMPL index, in file order from joint 0; unit: metres per file unit; fps: usual frame rate.
+    smpl: for the joints that the fit uses, their SMPL index, in file order from joint 0; unit: metres per file unit;
+    fps: usual frame rate.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Skeleton:
 
 
 def _finger_parents() -> tuple[int, ...]:
-    """Each finger is a chain of three that starts at its wrist (20 left, 21 right); fingers follow the 22 body joints."""
+    """Each finger is a chain of three from its wrist (20 left, 21 right); fingers follow the 22 body joints."""
     return tuple((20 if i < 15 else 21) if i % 3 == 0 else 22 + i - 1 for i in range(30))
 
 

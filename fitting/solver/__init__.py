@@ -12,7 +12,7 @@ SolverName = Literal["lm", "lbfgs", "adam"]
 
 
 def solve(energy: Energy, state: State, iterations: int, tolerance: float, solver: SolverName = "lm") -> Solution:
-    """Lower the energy from `state`. lm: Levenberg-Marquardt, each clip for itself; lbfgs, adam: one optimiser for all."""
+    """Lower the energy from `state`. lm: Levenberg-Marquardt, each clip for itself; lbfgs, adam: one for all."""
     if solver == "lm":
         return levenberg_marquardt(energy, state, iterations, tolerance)
     return first_order(energy, state, iterations, solver)

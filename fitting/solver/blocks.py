@@ -1,7 +1,7 @@
 """Linear algebra of a clip: one sparse system, blocks along time bordered by the shape.
 
-The matrix of a clip is an arrow: a band of frame blocks (each coupled to the next two frames by its time terms) and a border
-of the betas that all frames share. Cost is linear in the number of frames.
+The matrix of a clip is an arrow: a band of frame blocks (each coupled to the next two frames by its time terms) and a
+border of the betas that all frames share. Cost is linear in the number of frames.
 """
 
 import torch
@@ -15,8 +15,8 @@ FLOOR = 1e-3  # added to every diagonal: keeps what nothing sees solvable
 def solve_step(normal: Normal, clips: int, num_betas: int, damping: Tensor) -> tuple[Tensor, Tensor]:
     """The damped Newton step: (clips, frames, D) for the frames, (clips, num_betas) for the shapes.
 
-    Solves (H + damping diag(H)) step = -gradient by elimination of the frames (Schur complement). damping (clips, frames);
-    the shape takes the least of its frames'.
+    Solves (H + damping diag(H)) step = -gradient by elimination of the frames (Schur complement). damping (clips,
+    frames); the shape takes the least of its frames'.
     """
     matrix = normal.matrix.unflatten(0, (clips, -1))
     gradient = normal.gradient.unflatten(0, (clips, -1))
@@ -47,9 +47,9 @@ def _dense(groups: Tensor) -> Tensor:
 
 
 def solve_band(blocks: Tensor, next1: Tensor, next2: Tensor, right: Tensor) -> Tensor:
-    """Solve a block pentadiagonal symmetric system: blocks (clips, T, D, D), right (clips, T, D, R) -> (clips, T, D, R).
+    """Solve a symmetric block pentadiagonal system: blocks (clips, T, D, D), right (clips, T, D, R) -> like right.
 
-    next1 (clips, T - 1, D / 3, 3, 3) and next2 (clips, T - 2, ...) couple frame t (rows) with t + 1 and t + 2 (columns).
+    next1 (clips, T - 1, D / 3, 3, 3), next2 (clips, T - 2, ...) couple frame t (rows) with t + 1 and t + 2 (columns).
     Two frames make one block of a block tridiagonal matrix, which block Cholesky eliminates from front to back.
     """
     diagonal, below, right = _pairs(blocks, _dense(next1).mT, _dense(next2).mT, right)
@@ -72,7 +72,7 @@ def solve_band(blocks: Tensor, next1: Tensor, next2: Tensor, right: Tensor) -> T
 
 
 def _pairs(blocks: Tensor, prev1: Tensor, prev2: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames taken two by two: diagonal blocks (clips, P, 2D, 2D), blocks below them (clips, P - 1, 2D, 2D), right sides.
+    """Frames two by two: diagonal blocks (clips, P, 2D, 2D), blocks below them (clips, P - 1, 2D, 2D), right sides.
 
     prev1[:, t] couples frame t + 1 (rows) with t, prev2[:, t] frame t + 2 with t. An odd clip gets one idle frame.
     """

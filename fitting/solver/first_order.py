@@ -1,4 +1,4 @@
-"""L-BFGS and Adam on the same energy, for comparison: one optimiser over all parameters of all clips, as the reference runs it."""
+"""L-BFGS and Adam on the same energy, for comparison: one optimiser for all clips, as the reference runs it."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt over a batch of clips: each clip accepts its own steps and stops by itself, each frame has its own damping.
+"""Levenberg-Marquardt over a batch: each clip accepts its own steps and stops by itself, each frame has its damping.
 
 One frame in a bad place must not hold up its clip: where a step raises a frame's energy only that frame is damped more.
 """

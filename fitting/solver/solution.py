@@ -20,14 +20,14 @@ class Status(StrEnum):
     def sentence(self) -> str:
         return {
             Status.CONVERGED: "The energy no longer falls.",
-            Status.STOPPED: "The iteration limit was reached while the energy still fell; the result is usable, more iterations may improve it.",
+            Status.STOPPED: "The iteration limit was reached while the energy still fell; the result is usable.",
             Status.FAILED: "The energy is not a finite number; check the input for joints that are far off.",
         }[self]
 
 
 @dataclass
 class Solution:
-    """state: best parameters; status and iterations by clip; curve: one (terms, clips) tensor an iteration, from the start on."""
+    """state: best parameters; status, iterations: by clip; curve: a (terms, clips) tensor an iteration, start first."""
 
     state: State
     terms: list[str]
@@ -47,7 +47,7 @@ class Solution:
         latest[:, index] = values.detach()
         self.curve.append(latest)
         self.iterations[index] = iteration
-        for mine, theirs in zip(vars(self.state).values(), vars(state).values()):
+        for mine, theirs in zip(vars(self.state).values(), vars(state).values(), strict=True):
             mine[index] = theirs.detach()
 
     def finish(self, index: Tensor, status: Status) -> None:

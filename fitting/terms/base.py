@@ -1,7 +1,8 @@
 """What a residual term is.
 
-The energy of a frame is the sum over terms of weight x |residual|^2. A term is a small pure function of the posed frames;
-where it pays, its class also adds its own blocks to the normal equations, else exact forward-mode derivatives serve.
+The energy of a frame is the sum over terms of weight x |residual|^2. A term is a small pure function of the posed
+frames; where it pays, its class also adds its own blocks to the normal equations, else exact forward-mode derivatives
+serve.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,8 @@ class Normal:
     """Half gradient and Gauss-Newton matrix of the energy, by frame, and the coupling of neighbouring frames.
 
     matrix (N, P, P), gradient (N, P): P unknowns of a frame, then its clip's betas where they are free.
-    next1, next2 (clips, frames - 1 or 2, P / 3, 3, 3): blocks between frames t (rows) and t + 1 or t + 2 (columns), each group
-    of three unknowns with itself; None without time terms.
+    next1, next2 (clips, frames - 1 or 2, P / 3, 3, 3): blocks between frames t (rows) and t + 1 or t + 2 (columns),
+    each group of three unknowns with itself; None without time terms.
     """
 
     matrix: Tensor

@@ -1,4 +1,4 @@
-"""Terms on the body pose alone: the mixture prior, the angle prior, joint limits, the pull towards the start; and on the shape."""
+"""Terms on the body pose alone: mixture prior, angle prior, joint limits, pull towards the start; and on the shape."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,7 +33,7 @@ class PosePriorTerm(Term):
         normal.matrix[:, body, body] += half * (share @ mixture.precisions).unflatten(-1, (mixture.size, mixture.size))
 
 
-# left and right elbow about y, left and right knee about x: place among the 69 numbers, and the sign that means bending the wrong way
+# left and right elbow about y, left and right knee about x: place among the 69 numbers, sign of bending the wrong way
 BENDING = {52: 1.0, 55: -1.0, 9: -1.0, 12: -1.0}
 
 

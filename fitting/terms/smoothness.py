@@ -29,7 +29,7 @@ class Smoothness(Term):
     root: float = 1.0
 
     def _steps(self, posed: Posed) -> tuple[Tensor, Tensor]:
-        """(clips, T - 1, 2 + fitted, 3): steps of transl, root and joints; and all rotations (clips, T, 1 + fitted, 3, 3)."""
+        """Steps of transl, root and joints (clips, T - 1, 2 + fitted, 3); rotations (clips, T, 1 + fitted, 3, 3)."""
         joints = posed.local.unflatten(0, (posed.clips, posed.frames))
         rotations = torch.cat((posed.state.root[:, :, None], joints), 2)
         transl = posed.state.transl.diff(dim=1)[:, :, None]
@@ -82,10 +82,10 @@ class Smoothness(Term):
 
     @staticmethod
     def _step_jacobians(steps: Tensor, rotations: Tensor, posed: Posed) -> tuple[Tensor, Tensor]:
-        """Derivative of step_t by the unknowns of frame t (negated) and of frame t + 1: (clips, T - 1, groups, 3, 3) each.
+        """Derivative of step_t by the unknowns of frame t (negated) and of frame t + 1, (clips, T - 1, groups, 3, 3).
 
-        log(exp(-d_t) E exp(d_t+1)) = log E - J_l^-1 d_t + J_r^-1 d_t+1, with d the turn from the right in the body's frame:
-        R^T d for the root, which the unknown turns from the left, and J_r d for rotation vectors.
+        log(exp(-d_t) E exp(d_t+1)) = log E - J_l^-1 d_t + J_r^-1 d_t+1, with d the turn from the right in the body's
+        frame: R^T d for the root, which the unknown turns from the left, and J_r d for rotation vectors.
         """
         left = posed.left.unflatten(0, (posed.clips, posed.frames))
         turn = torch.cat((rotations[:, :, :1].mT, left.mT), 2)

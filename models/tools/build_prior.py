@@ -1,7 +1,7 @@
 """Learn the pose prior of models/assets from free sources: `python -m models.tools.build_prior --help`. For developers.
 
-Keyed motion of the project's own is always used; `--joints DIR` adds motion capture as (T,22,3) files, fitted with
-the prior as it is now: the 100STYLE clips (CC BY 4.0) are what the shipped file was made with. docs/prior.md tells
+Keyed motion of the project's own is always used; `--joints DIR` adds motion capture as (T,22,3) files, fitted with the
+prior learned from keyed motion alone. The shipped file was made with 100STYLE clips (CC BY 4.0). docs/prior.md tells
 the rest.
 """
 
@@ -36,21 +36,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OWN_PRIOR)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    captured = None
-    if args.joints:
-        captured = captured_poses([p for p in sorted(args.joints.glob("*.npy")) if p.stem not in args.skip], args.fps)
-    mixture = build(keyed_poses(args.seed), captured, args.seed)
+    keyed = keyed_poses(args.seed)
+    mixture = build(keyed, np.empty((0, 69)), args.seed)
     save(mixture, args.out)
+    if args.joints:
+        files = [path for path in sorted(args.joints.glob("*.npy")) if path.stem not in args.skip]
+        mixture = build(keyed, captured_poses(files, args.fps, prior=args.out), args.seed)
+        save(mixture, args.out)
     print(f"{args.out}: {len(mixture.weights)} components, weights {np.round(mixture.weights, 3)}")
 
 
-def build(keyed: np.ndarray, captured: np.ndarray | None, seed: int = 0) -> Mixture:
+def build(keyed: np.ndarray, captured: np.ndarray, seed: int = 0) -> Mixture:
     """The mixture of keyed poses (N,69) and captured ones (M,69), broadened to welcome what it has not seen."""
-    poses = keyed
-    if captured is not None:
-        share = round(len(keyed) * CAPTURED_SHARE / (1 - CAPTURED_SHARE))
-        picked = np.linspace(0, len(captured) - 1, min(share, len(captured))).astype(int)
-        poses = np.concatenate([keyed, captured[picked]])
+    share = round(len(keyed) * CAPTURED_SHARE / (1 - CAPTURED_SHARE))
+    picked = np.linspace(0, len(captured) - 1, min(share, len(captured))).astype(int)
+    poses = np.concatenate([keyed, captured[picked]])
     spread = np.diag(sided(SPREAD).reshape(69) ** 2)
     mixture = fit_mirrored(poses, mirrored, alone=ALONE, pairs=PAIRS, prior=spread, shrink=SHRINK, seed=seed)
     mixture.covars += FLOOR**2 * np.eye(69)
@@ -63,14 +63,14 @@ def keyed_poses(seed: int = 0) -> np.ndarray:
     return np.concatenate([clip.thetas[:, 1:].reshape(-1, 69).double().numpy() for clip in clips])
 
 
-def captured_poses(files: list[Path], fps: float) -> np.ndarray:
-    """Body poses (N,69) of motion capture, fitted with the prior that is shipped now, about RATE a second."""
+def captured_poses(files: list[Path], fps: float, prior: Path) -> np.ndarray:
+    """Body poses (N,69) of motion capture, fitted with the mixture in the file `prior`, about RATE a second."""
     from fitting import fit
 
     stride = max(round(fps / RATE), 1)
     poses = []
     for file in files:
-        result = fit(np.load(file, allow_pickle=False)[::stride], fps=fps / stride)
+        result = fit(np.load(file, allow_pickle=False)[::stride], fps=fps / stride, prior=str(prior))
         poses.append(result.thetas[:, 1:].reshape(-1, 69).double().numpy())
         print(f"{file.name}: {result.length} frames, {result.status}")
     return np.concatenate(poses)

@@ -1,4 +1,4 @@
-"""The method: known poses come back, a batch equals one by one, padding and place do not matter, both precisions agree."""
+"""The method: known poses come back, a batch equals one by one, place does not matter, both precisions agree."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_batch_equals_one_by_one(preset):
     motions = [Motion(f"clip{i}", "test", joints=clip.numpy(), fps=20.0) for i, clip in enumerate(clips)]
     module = SMPLify3D(preset=preset).double()
     together = module.fit(collate(motions))
-    for motion, batched in zip(motions, together):
+    for motion, batched in zip(motions, together, strict=True):
         alone = module.fit(collate([motion]))[0]
         assert alone.thetas.shape == batched.thetas.shape == (len(motion.joints), 24, 3)
         assert alone.iterations == batched.iterations
@@ -134,7 +134,7 @@ def test_wrong_input_teaches():
 
 
 def reference_run(reference, solver: str):
-    """The golden run on the small body: fitted by us from the same start with the same mixture, and what the reference got."""
+    """The golden run on the small body: fitted by us from the same start with the same mixture, and the reference's."""
     golden = dict(np.load(reference / "golden" / "smplify_run.npz"))
     files = {"body": "small_body_SMPL_NEUTRAL.pkl", "prior": "synthetic_gmm_08.pkl"}
     module = SMPLify3D(
@@ -147,7 +147,7 @@ def reference_run(reference, solver: str):
 
 
 def test_reference_preset_reaches_the_golden_energy(reference):
-    """All frames of the array, as the reference fits them: final energy not above its own, joints where it puts them."""
+    """Fitted as the reference fits: final energy not above its own, joints where it puts them."""
     golden, _, result = reference_run(reference, "lm")
     assert result.energy <= float(golden["stage2_last"]) * 1.0001
     joints = golden["fit_joints24"][:, :22] + golden["fit_cam_t"][:, None]

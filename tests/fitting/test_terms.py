@@ -52,7 +52,7 @@ def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: fl
 def gradients(
     term: Term, problem: Problem, state: State, unknowns: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradient of the energy by (frames' unknowns, betas) from autograd, and the term's own (twice its half gradient)."""
+    """Gradient of the energy by (frames' unknowns, betas) from autograd, and the term's own."""
     rig = problem.rig
     size = 6 + (0 if unknowns == "rigid" else 3 * len(rig.fitted))
     step = torch.zeros(*problem.mask.shape, size, dtype=DOUBLE, requires_grad=True)
