@@ -106,7 +106,7 @@ class SMPLify3D(lightning.LightningModule):
         return state
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> list[FitResult]:
-        """Fit a batch; where the GPU's memory does not hold it, in halves. Clips of rotations are passed on unfitted."""
+        """Fit a batch; where the GPU's memory does not hold it, in halves. Rotations are passed on unfitted."""
         if not batch.joints.shape[2]:
             return [FitResult.from_rotations(motion, self.body) for motion in batch.motions]
         try:

@@ -22,7 +22,6 @@ VARIATIONS = 24  # of each kind of keyed motion
 ALONE, PAIRS = 2, 3  # 8 components, as many as the reference's
 SHRINK = 0.25  # share of the anatomical spread in every covariance
 FLOOR = np.radians(4.0)  # standard deviation added to every direction: nothing is known better than this
-CAPTURED_SHARE = 0.35  # of all frames, at most
 
 
 def main() -> None:
@@ -48,9 +47,7 @@ def main() -> None:
 
 def build(keyed: np.ndarray, captured: np.ndarray, seed: int = 0) -> Mixture:
     """The mixture of keyed poses (N,69) and captured ones (M,69), broadened to welcome what it has not seen."""
-    share = round(len(keyed) * CAPTURED_SHARE / (1 - CAPTURED_SHARE))
-    picked = np.linspace(0, len(captured) - 1, min(share, len(captured))).astype(int)
-    poses = np.concatenate([keyed, captured[picked]])
+    poses = np.concatenate([keyed, captured])
     spread = np.diag(sided(SPREAD).reshape(69) ** 2)
     mixture = fit_mirrored(poses, mirrored, alone=ALONE, pairs=PAIRS, prior=spread, shrink=SHRINK, seed=seed)
     mixture.covars += FLOOR**2 * np.eye(69)

@@ -1,0 +1,66 @@
+"""From a solved batch back to clips: parameters in the world, how each solve ended, the curves of its terms."""
+
+import torch
+from torch import Tensor
+
+from fitting.data import Batch
+from fitting.mixture import complete_pose
+from fitting.problem import fitted_dims
+from fitting.result import Curves, FitResult
+from fitting.rig import Rig, State
+from fitting.solver import Solution, Status
+from models.body import BodyModel
+from models.prior import PosePrior
+from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+Solutions = dict[str, Solution]  # by stage
+
+
+def unpack(
+    batch: Batch, centre: Tensor, solutions: Solutions, rig: Rig, body: BodyModel, prior: PosePrior, by_frame: bool
+) -> list[FitResult]:
+    """One result a clip: its valid frames, on the CPU, with centre (clips, 3) added back.
+
+    by_frame: every frame was solved as a clip of its own, so the members of a clip are its frames.
+    """
+    last = list(solutions.values())[-1]
+    clips, frames = batch.mask.shape
+    thetas = all_thetas(last.state, rig, prior).view(clips, frames, 24, 3).cpu()
+    transl = (last.state.transl.view(clips, frames, 3) + centre[:, None]).cpu()
+    betas = last.state.betas.view(clips, -1, rig.num_betas).cpu()
+    results = []
+    for clip, (motion, length) in enumerate(zip(batch.motions, batch.mask.sum(1).tolist(), strict=True)):
+        members = slice(clip * frames, clip * frames + length) if by_frame else slice(clip, clip + 1)
+        status = max(last.status[members], key=list(Status).index)
+        results.append(
+            FitResult(
+                thetas[clip, :length],
+                betas[clip, :length] if by_frame else betas[clip, 0],
+                transl[clip, :length],
+                body,
+                motion,
+                str(status),
+                status.sentence,
+                int(last.iterations[members].max()),
+                float(last.energy[members].sum()),
+                curves(solutions, members),
+            )
+        )
+    return results
+
+
+def all_thetas(state: State, rig: Rig, prior: PosePrior) -> Tensor:
+    """Rotation vectors of all 24 joints (N, 24, 3), none longer than pi; what nothing saw is what the prior expects."""
+    pose = complete_pose(prior.to(state.pose.device), fitted_dims(rig), state.pose.flatten(0, 1).flatten(1))
+    body_rotations = axis_angle_to_matrix(pose.unflatten(1, (23, 3)))
+    return matrix_to_axis_angle(torch.cat((state.root.reshape(-1, 1, 3, 3), body_rotations), 1))
+
+
+def curves(solutions: Solutions, members: slice) -> Curves:
+    """Energy of each term, and "total", by iteration of each stage, summed over the members of a clip."""
+    out: Curves = {}
+    for stage, solution in solutions.items():
+        length = int(solution.iterations[members].max()) + 1
+        values = torch.stack([values[:, members].sum(1) for values in solution.curve[:length]], 1).cpu()
+        out[stage] = dict(zip(solution.terms, values, strict=True)) | {"total": values.sum(0)}
+    return out
