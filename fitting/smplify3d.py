@@ -92,12 +92,13 @@ class SMPLify3D(lightning.LightningModule):
         return centre, Problem(rig, targets.flatten(0, 1), confidence, mask, fps, mixture, limits, mean_pose)
 
     def best_start(self, energy: Energy, placed: State) -> State:
-        """The start whose energy is lowest after a few iterations, for each clip."""
+        """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""
         makers = {"mean": lambda: placed, "geometric": lambda: geometric_start(energy.problem, placed)}
         starts = [makers[name]() for name in self.preset.starts]
         if len(starts) == 1:
             return starts[0]
-        tried = [solve(energy, start, self.preset.probe, 0) for start in starts]
+        terms = {name: term for name, term in energy.terms.items() if not term.ties_frames}
+        tried = [solve(replace(energy, terms=terms), start, self.preset.probe, 0) for start in starts]
         best, *others = tried
         state, lowest = best.state, best.energy
         for other in others:

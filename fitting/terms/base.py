@@ -7,7 +7,7 @@ serve.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Term:
     """Base of all terms: weight x |residual|^2 a frame."""
 
     weight: float
+    ties_frames: ClassVar[bool] = False  # whether it couples a frame with its neighbours
 
     def residual(self, posed: "Posed", problem: "Problem") -> Tensor:
         """(N, R) residuals; the one thing a new term must write."""

@@ -162,3 +162,22 @@ def test_reference_schedule_starts_where_the_reference_does(reference):
     assert float(camera[-1]) == pytest.approx(float(golden["stage1_last"]), rel=2e-2)
     assert float(pose[0]) == pytest.approx(float(golden["stage2_first"]), rel=5e-3)
     assert float(pose[-1]) == pytest.approx(float(golden["stage2_last"]), rel=2e-2)
+
+
+class OutOfRoom(SMPLify3D):
+    """A fit on a device whose memory holds two clips."""
+
+    def fit(self, batch):
+        if len(batch.motions) > 2:
+            raise torch.OutOfMemoryError("no room for more than two clips")
+        return super().fit(batch)
+
+
+def test_out_of_memory_means_smaller_batches():
+    """Halves are tried until they fit; every clip comes back once, in order, with the numbers of the whole batch."""
+    motions = [Motion(f"clip{i}", "test", joints=known(4, i).numpy(), fps=20.0) for i in range(5)]
+    whole = SMPLify3D(preset="quick").predict_step(collate(motions))
+    halves = OutOfRoom(preset="quick").predict_step(collate(motions))
+    assert [result.motion.name for result in halves] == [motion.name for motion in motions]
+    for one, other in zip(whole, halves, strict=True):
+        torch.testing.assert_close(one.joints(), other.joints(), rtol=0, atol=1e-5)
