@@ -1,0 +1,113 @@
+"""The command line: `thetafit fit` and `thetafit demo`."""
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from fitting.export import DEFAULT_FORMATS, FORMATS
+from fitting.version import __version__
+from models.errors import InputError
+
+FORMAT_TABLE = "formats:\n" + "\n".join(f"  {name:<13}{format.doc}" for name, format in FORMATS.items())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 some clips failed, 2 nothing could run."""
+    config = build_parser().parse_args(args)
+    from fitting.runner import guarded  # Lightning, which --help need not wait for
+
+    return guarded({"fit": fit, "demo": demo}[config.subcommand], config[config.subcommand])
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of all commands; an argument it does not know ends with its message and exit code 2."""
+    about = "Motion joints in, a moving SMPL body out."
+    plain = RawDescriptionHelpFormatter  # the commands take it over
+    parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
+    commands = parser.add_subcommands()
+    commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
+    commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
+    return parser
+
+
+def demo_parser() -> ArgumentParser:
+    """The arguments of `thetafit demo`."""
+    about = "Fit and film a keyed motion whose true parameters are known, and print the error."
+    parser = ArgumentParser(description=about)
+    parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
+    return parser
+
+
+def fit_parser() -> ArgumentParser:
+    """The arguments of `thetafit fit`."""
+    about = "Fit SMPL to motion files; write parameters, mesh, film and report."
+    parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
+
+    def add(name: str, metavar: str, text: str, default: str | None = None, **options: Any) -> None:
+        text += " (default: %(default)s)" if default else ""
+        parser.add_argument(name, metavar=metavar, help=text, default=default, **options)
+
+    sources = "motion files, folders or globs: MDM's results.npy, joints, HumanML3D features"
+    parser.add_argument("sources", metavar="SOURCES", nargs="+", help=sources)
+    add("--out", "DIR", "output folder", "outputs")
+    add("--body", "FILE", "any SMPL-family file, .npz or .pkl, instead of the embedded body")
+    add("--preset", "NAME", "careful, quick, reference (MDM's own energy) or a YAML file", "careful")
+    add("--formats", "LIST", "what to write, separated by commas", ",".join(DEFAULT_FORMATS))
+    add("--skeleton", "NAME", "joint convention, where the number of joints does not tell")
+    add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
+    add("--up", "AXIS", "the upward axis of the input, y or z", "y")
+    add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
+    add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
+    add("--prior", "FILE", "gmm_08.pkl instead of the embedded pose prior")
+    add("--mean-params", "FILE", "neutral_smpl_mean_params.h5 instead of the embedded start")
+    add("--logger", "NAME", "csv, or wandb as well: online with an account, else offline", "csv")
+    add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
+    resume = "leave out what an earlier run finished in DIR from the same input and settings"
+    parser.add_argument("--resume", action="store_true", help=resume)
+    return parser
+
+
+def comma_list(text: str) -> list[str]:
+    """`npz,glb` -> ["npz", "glb"]."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def comma_numbers(text: str | None) -> list[int] | None:
+    """`0,2` -> [0, 2]."""
+    try:
+        return None if text is None else [int(number) for number in comma_list(text)]
+    except ValueError:
+        raise InputError(
+            f"--samples takes numbers of samples, separated by commas, such as 0,2; got {text!r}."
+        ) from None
+
+
+def fit(config: Namespace) -> int:
+    """`thetafit fit`."""
+    from fitting.runner import fit_files
+
+    run = {name: config[name] for name in ("resume", "logger", "device")}
+    run["formats"] = comma_list(config.formats)
+    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params")}
+    reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}
+    reading["samples"] = comma_numbers(config.samples)
+    text = fit_parser().dump(config, skip_unset=False)
+    return fit_files(config.sources, config.out, **run, model=model, reading=reading, config=text)
+
+
+def demo(config: Namespace) -> int:
+    """`thetafit demo`."""
+    from fitting.runner import show_demo
+
+    def fit_file(source: Path, out: Path) -> int:
+        return fit(fit_parser().parse_args([str(source), "--out", str(out)]))
+
+    return show_demo(Path(config.out), fit_file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""One run of the fit through Lightning: what the commands and train.py have in common."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from fitting.curves import log_config, wandb_logger
+from fitting.data import MotionData
+from fitting.demo import CLIP, errors_against_truth, write_results
+from fitting.smplify3d import SMPLify3D
+from fitting.writer import FitWriter
+from models.errors import InputError
+
+
+def fit_files(
+    sources: list[str],
+    out: str,
+    *,
+    formats: list[str],
+    resume: bool,
+    logger: str,
+    device: str,
+    model: dict,
+    reading: dict,
+    config: str,
+) -> int:
+    """Fit all sources through one Trainer.predict into the folder `out`; returns the exit code.
+
+    model: arguments of SMPLify3D; reading: of MotionData; config: the whole command as YAML, logged as it is.
+    """
+    if logger not in ("csv", "wandb"):
+        raise InputError(f"unknown logger {logger!r}. --logger takes csv, or wandb for W&B beside the CSV.")
+    writer = FitWriter(out, formats, resume)
+    module, data = SMPLify3D(**model), MotionData(sources, **reading)
+    loggers = [wandb_logger(writer.logs)] if logger == "wandb" else []
+    trainer = predictor(device, [writer, ConfigLog(writer, config)], loggers)
+    trainer.predict(module, datamodule=data, return_predictions=False)
+    return writer.exit_code
+
+
+class ConfigLog(Callback):
+    """Logs the config once the writer has accepted the input and the folder."""
+
+    def __init__(self, writer: FitWriter, config: str) -> None:
+        self.writer = writer
+        self.config = config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        log_config(self.writer.logs, trainer.loggers, self.config)
+
+
+def predictor(device: str, callbacks: list[Callback], loggers: list) -> Trainer:
+    """A Trainer for Trainer.predict on auto, cpu, cuda or cuda:N. Raises InputError for a device that is not here."""
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+        raise InputError(f"unknown device {device!r}. --device takes auto, cpu, cuda or cuda:N, N from 0.")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return Trainer(
+            accelerator=kind,
+            devices=[int(number)] if number and kind == "cuda" else 1,
+            callbacks=callbacks,
+            logger=loggers or False,
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            inference_mode=False,  # L-BFGS and Adam need derivatives
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({error}). --device cpu works everywhere.") from error
+
+
+def settle() -> None:
+    """One thread unless OMP_NUM_THREADS asks for more, and silence about hardware, products and data loaders.
+
+    The arrays are small: on a busy machine two threads wait for each other, and the demo took five times as long.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+def show_demo(folder: Path, fit_file: Callable[[Path, Path], int]) -> int:
+    """The keyed motion as a results.npy through fit_file(source, out), and its error against the truth."""
+    write_results(folder / "results.npy")
+    code = fit_file(folder / "results.npy", folder)
+    if code == 0:
+        errors = errors_against_truth(folder / f"{CLIP}.npz")
+        print("against the truth, on average: " + ", ".join(f"{what} {mm:.1f} mm" for what, mm in errors.items()))
+        print(f"the film: {folder / CLIP}_mesh.mp4, the poster: {folder / CLIP}_poster.png")
+    return code
+
+
+def guarded(run: Callable[..., int], *arguments: Any) -> int:
+    """The exit code of run(*arguments): bad input ends with its message on stderr and 2."""
+    settle()
+    try:
+        return run(*arguments)
+    except InputError as error:
+        print(f"thetafit: {error}", file=sys.stderr)
+        return 2

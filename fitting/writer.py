@@ -1,0 +1,175 @@
+"""The callback that takes fitted clips from Trainer.predict to disk: files, journal, a line a clip, report, curves."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fitting.curves import curve_rows, log_curves, write_csv
+from fitting.export import DEFAULT_FORMATS, export, targets
+from fitting.export.atomic import atomic_path
+from fitting.folder import check_folder, check_space
+from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
+from fitting.report import clip_report, failure_report, run_report, unfitted_report
+from fitting.version import __version__
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    from fitting.data import Batch, Motion
+    from fitting.result import FitResult
+
+FAILED = "failed"  # the status of a FitResult without parameters worth writing
+# Measured on one server core, seconds a frame: what a fit costs by preset, and what writing costs by format.
+FIT_SECONDS = {"careful": 0.003, "quick": 0.0006, "reference": 0.002}
+WRITE_SECONDS = {"smpl_params": 0.0006, "npz": 0.0001, "glb": 0.0002, "mp4": 0.08, "obj": 0.003}
+
+
+class FitWriter(Callback):
+    """Writes what a module's predict_step returns: a list of FitResult a batch.
+
+    folder: where everything goes, in a subfolder a source when there are several; formats: names in
+    fitting.export.FORMATS; resume: leave out clips that an earlier, perhaps killed, run finished in this folder from
+    the same input and settings.
+    """
+
+    def __init__(self, folder: str = "outputs", formats: Sequence[str] = DEFAULT_FORMATS, resume: bool = False) -> None:
+        targets("", folder, formats)  # refuses unknown formats
+        self.folder = Path(folder)
+        self.formats = list(formats)
+        self.resume = resume
+        self.logs = self.folder / "logs"
+        self.journal = Journal(self.logs / "clips")
+        self.settings: dict[str, Any] = {}
+        self.motions: list[Motion] = []
+        self.not_read: list[dict] = []
+        self.exit_code = 0  # after the run: 1 when some clips failed and others were written, 2 when none was written
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the input and the folder, leave out what is done, say how long it will take."""
+        if stage != "predict":
+            return
+        data = trainer.datamodule
+        if not data.motions:
+            raise InputError("\n".join(f"{failure.source}: {failure.message}" for failure in data.failures))
+        check_folder(self.folder)
+        # what begins with _ is LightningCLI's
+        model = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
+        self.settings = {"version": __version__, "formats": self.formats, **by_content(model)}
+        self.motions = list(data.motions)
+        self.not_read = [failure_report(failure.source, failure.message) for failure in data.failures]
+        self._refuse_others()
+        if self.resume:
+            data.motions = [motion for motion in self.motions if not self._done(motion)]
+        if trainer.is_global_zero:
+            self._announce(data.motions, pl_module.hparams.get("preset"))
+
+    def on_predict_batch_start(self, *_: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: list["FitResult"], batch: "Batch", *_: Any
+    ) -> None:
+        """Write a batch's clips. The time of its fit is shared among them by frames."""
+        a_frame = (time.perf_counter() - self.started) / max(sum(result.length for result in outputs), 1)
+        for result in outputs:
+            self._write(result, a_frame * result.length)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write report.json and the loss curves, once every process has written its clips."""
+        if stage != "predict":
+            return
+        trainer.strategy.barrier("clips written")
+        if trainer.is_global_zero:
+            self._report(trainer, pl_module)
+
+    def _write(self, result: "FitResult", fit_seconds: float) -> None:
+        started, clip, losses = time.perf_counter(), clip_name(result.motion), {}
+        self.journal.forget(clip)
+        if result.status != FAILED:
+            paths = export(result, self.folder / result.motion.folder, self.formats)
+            report = clip_report(result, [path.relative_to(self.folder).as_posix() for path in paths])
+            losses = {stage: {k: v.tolist() for k, v in terms.items()} for stage, terms in result.losses.items()}
+        else:
+            report = unfitted_report(result.motion, result.status, result.message)
+        seconds = fit_seconds + time.perf_counter() - started
+        source = str(Path(result.motion.source).absolute())
+        self.journal.write(clip, Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds))
+        print(line(clip, report, seconds), flush=True)
+
+    def _done(self, motion: "Motion") -> bool:
+        entry = self.journal.read(clip_name(motion))
+        if entry is None or entry.fingerprint != fingerprint(motion, self.settings):
+            return False
+        files = entry.report["files"]
+        return bool(files) and all((self.folder / file).exists() for file in files)
+
+    def _refuse_others(self) -> None:
+        """No clip overwrites another's files: the same source may be fitted again into its folder, another may not."""
+        for motion in self.motions:
+            entry = self.journal.read(clip_name(motion))
+            if entry is None or entry.source == str(Path(motion.source).absolute()):
+                continue
+            if entry.fingerprint != fingerprint(motion, self.settings):
+                raise InputError(
+                    f"{self.folder} already holds {clip_name(motion)} of {entry.source}; {motion.source} "
+                    "would overwrite it. Choose another folder with --out, or give both sources in one run: each "
+                    "then gets its own subfolder."
+                )
+
+    def _announce(self, motions: list["Motion"], preset: str | None) -> None:
+        """Say what was refused, what is left out, how long the rest takes; refuse what the disk has no room for."""
+        for report in self.not_read:
+            print(f"{report['source']}: not read. {report['message']}", flush=True)
+        if len(motions) < len(self.motions):
+            print(f"{len(self.motions) - len(motions)} of {len(self.motions)} clips are done already", flush=True)
+        frames = sum(motion.length for motion in motions)
+        check_space(self.folder, frames, self.formats)
+        said = expectation(len(motions), frames, preset, self.formats)
+        if said:
+            print(said, flush=True)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        entries = {clip: self.journal.read(clip) for clip in map(clip_name, self.motions)}
+        seconds = sum(entry.seconds for entry in entries.values())
+        clips = [entry.report for entry in entries.values()] + self.not_read
+        preset, device = pl_module.hparams.get("preset"), device_name(pl_module.device)
+        report = run_report(clips, seconds, device, preset, pl_module.body.name)
+        with atomic_path(self.folder / "report.json") as temporary:
+            temporary.write_text(json.dumps(report, indent=1, allow_nan=False))
+        rows = [row for clip, entry in entries.items() for row in curve_rows(clip, entry.losses)]
+        write_csv(self.logs / "losses.csv", rows)
+        log_curves(trainer.loggers, rows)
+        written = [clip for clip in clips if clip["files"]]
+        self.exit_code = 0 if len(written) == len(clips) else 1 if written else 2
+        frames = sum(clip["frames"] for clip in written)
+        done = f"{len(written)} of {len(clips)} clips, {frames} frames, {seconds:.1f} s"
+        print(f"{done}: see {self.folder / 'report.json'}", flush=True)
+
+
+def expectation(clips: int, frames: int, preset: str | None, formats: list[str]) -> str | None:
+    """What to expect of a run of over a minute; None of a shorter one."""
+    seconds = frames * (FIT_SECONDS.get(preset, 0) + sum(WRITE_SECONDS.get(name, 0) for name in formats))
+    return f"{clips} clips, {frames} frames: about {seconds / 60:.0f} min on one core" if seconds > 60 else None
+
+
+def line(clip: str, report: dict, seconds: float) -> str:
+    """A clip's line on the terminal."""
+    words = [clip, f"{report['frames']} frames"]
+    if report["mpjpe_mm"] is not None:
+        words.append(f"{report['mpjpe_mm']:.1f} mm (worst {report['max_joint_error_mm']:.0f})")
+    words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
+    if report["iterations"]:
+        words.append(f"{report['iterations']} iterations")
+    words.append(f"{seconds:.1f} s")
+    if report["text"]:
+        words.append(f'"{report["text"]}"')
+    return "  ".join(words)
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
