@@ -33,9 +33,8 @@ def fit(
     """
     array = np.asarray(joints.detach().cpu() if isinstance(joints, torch.Tensor) else joints)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.shape[-2] < 22 or not array.size:
-        raise InputError(
-            f"joints has shape {array.shape}; expected (frames, 22, 3) or (clips, frames, 22, 3), joints in SMPL's order."
-        )
+        expected = "(frames, 22, 3) or (clips, frames, 22, 3), joints in SMPL's order"
+        raise InputError(f"joints has shape {array.shape}; expected {expected}.")
     clips = [check_joints(clip)[0] for clip in array.reshape(-1, *array.shape[-3:])]
     module = SMPLify3D(None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver)
     if isinstance(body, BodyModel):

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from fitting.data import Motion
 
+from fitting.data import Motion
 from fitting.result import FitResult
 from models.body import BodyModel
 

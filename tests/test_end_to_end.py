@@ -1,4 +1,4 @@
-"""From a motion file to written files: what they hold is one and the same body, and it stands where the input stands."""
+"""From a motion file to written files: all hold one and the same body, and it stands where the input stands."""
 
 import numpy as np
 import pytest
