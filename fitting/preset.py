@@ -29,7 +29,7 @@ class Preset:
     """What a fit minimises, and how.
 
     fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: each is tried for
-    `probe` iterations.
+    `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Preset:
     shape: Literal["clip", "frame"] = "clip"
     starts: list[Literal["geometric", "mean"]] = field(default_factory=lambda: ["geometric"])
     probe: int = 3
+    follow_noise: bool = False
 
 
 def load_preset(name: str) -> Preset:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fitting.mixture import Mixture
+from fitting.noise import Noise
 from fitting.rig import Rig
 
 TORSO = (1, 2, 16, 17)  # hips and shoulders
@@ -24,6 +25,7 @@ class Problem:
     limits: Tensor | None  # (fitted x 3, 2) radians
     mean_pose: Tensor  # (69,) rotation vectors of the body joints where a fit starts
     guess: Tensor | None = None  # (N, 3) translation that the torso asks for
+    noise: Noise | None = None  # None: the joints are taken as they are
 
     @property
     def fitted_dims(self) -> Tensor:
@@ -40,7 +42,13 @@ class Problem:
             mask=self.mask[index],
             fps=self.fps[index],
             guess=None if self.guess is None else self.guess[rows],
+            noise=None if self.noise is None else self.noise.clips(index),
         )
+
+    @property
+    def trust(self) -> Tensor | float:
+        """Factor (N,) of the weight of what was measured."""
+        return 1.0 if self.noise is None else self.noise.trust.repeat_interleave(self.mask.shape[1])
 
 
 def fitted_dims(rig: Rig) -> Tensor:

@@ -15,6 +15,9 @@ from fitting import so3
 from models.body import BodyModel
 from models.rotations import axis_angle_to_matrix
 
+# the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
+CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
+
 
 @dataclass
 class State:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fitting.data import Batch
 from fitting.energy import Energy
+from fitting.gaps import bridge, seen_joints
 from fitting.mixture import Mixture
+from fitting.noise import measure
 from fitting.preset import load_preset
 from fitting.problem import Problem, fitted_dims
 from fitting.result import FitResult
@@ -80,16 +82,20 @@ class SMPLify3D(lightning.LightningModule):
         joints = batch.joints[:, :, :22].to(body.v_template)
         mask = batch.mask.to(joints.device)
         fps = batch.fps.to(joints)
-        centre = (joints[:, :, 0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        targets = torch.where(mask[..., None, None], joints - centre[:, None, None], 0)
+        seen = seen_joints(joints, mask)
+        bridged, confidence = bridge(joints, seen)
+        centre = (bridged[:, :, 0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
+        unseen = torch.where(seen[..., None], targets, torch.nan)
+        noise = measure(unseen, fps, rig) if self.preset.follow_noise else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
             targets, mask = targets.flatten(0, 1)[:, None], mask.flatten()[:, None]
-        confidence = mask.flatten()[:, None].to(joints).expand(-1, 22)
         dims = fitted_dims(rig)
         mixture = Mixture(self.prior.to(joints.device), dims, joints.dtype)
         limits, mean_pose = self.limits.flatten(0, 1).to(joints)[dims], self.mean_pose[3:].to(joints)
-        return centre, Problem(rig, targets.flatten(0, 1), confidence, mask, fps, mixture, limits, mean_pose)
+        targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
+        return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, noise=noise)
 
     def best_start(self, energy: Energy, placed: State) -> State:
         """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""

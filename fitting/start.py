@@ -5,13 +5,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fitting.problem import TORSO, Problem
-from fitting.rig import State
+from fitting.rig import CHILD, State
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 TRUNK = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)  # joints that keep their places when limbs move
-# the joint that a bone of each joint points to
-CHILD = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8, 6: 9, 7: 10, 8: 11, 12: 15, 13: 16, 14: 17, 16: 18, 17: 19, 18: 20, 19: 21}
 
+CHEST = 9  # carries neck and arms: no one bone shows its turn
 # shoulders and hips turn about their bone until the next joint, a hinge, bends about this axis of theirs
 HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0, 1.0, 0.0)}
 STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing of twist, above which everything
@@ -68,7 +67,7 @@ def geometric_start(problem: Problem, start: State) -> State:
     world = {0: root}
     for joint in range(1, rig.size):
         parent = world[rig.parents[joint]]
-        child = CHILD.get(joint)
+        child = CHILD.get(joint) if joint != CHEST else None
         if joint not in local:
             world[joint] = parent
             continue

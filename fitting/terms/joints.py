@@ -31,12 +31,13 @@ class Joints(Term):
 
     def energy(self, posed: Posed, problem: Problem) -> Tensor:
         error = gmof(self.residual(posed, problem), self.sigma).sum(-1)
-        return self.weight * (problem.confidence.square() * error).sum(-1)
+        return self.weight * problem.trust * (problem.confidence.square() * error).sum(-1)
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
         residual = self.residual(posed, problem)
         weight = self.weight * problem.confidence.square()[..., None] * gmof_slope(residual, self.sigma)
-        normal.add(posed.observed_jacobian(unknowns).flatten(2), residual.flatten(1), weight.flatten(1))
+        trusted = (weight.flatten(1).T * problem.trust).T
+        normal.add(posed.observed_jacobian(unknowns).flatten(2), residual.flatten(1), trusted)
 
 
 @dataclass

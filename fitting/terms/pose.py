@@ -89,12 +89,13 @@ class Preserve(Term):
 
 @dataclass
 class Shape(Term):
-    """weight x |betas|^2 in every frame."""
+    """weight x |betas|^2 in every frame, as much as the frame's joints are trusted."""
 
-    def residual(self, posed: Posed, problem: Problem) -> Tensor:
-        return posed.betas
+    def energy(self, posed: Posed, problem: Problem) -> Tensor:
+        return self.weight * problem.trust * posed.betas.square().sum(-1)
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
         if unknowns == "all":
-            normal.gradient[:, -posed.betas.shape[-1] :] += self.weight * posed.betas
-            normal.matrix.diagonal(dim1=1, dim2=2)[:, -posed.betas.shape[-1] :] += self.weight
+            weight = torch.full_like(posed.betas, self.weight).T * problem.trust
+            normal.gradient[:, -posed.betas.shape[-1] :] += weight.T * posed.betas
+            normal.matrix.diagonal(dim1=1, dim2=2)[:, -posed.betas.shape[-1] :] += weight.T

@@ -22,7 +22,8 @@ class Smoothness(Term):
     """weight x |acceleration|^2: of transl in m/s^2, of the root's and the joints' rotations in rad/s^2.
 
     Rotations are compared on the manifold, so a full turn is no jump; in SI units, so fps does not change the answer.
-    weight is that of the joints; transl and root are relative to it. Frames at the ends of a clip have no acceleration.
+    weight is that of the joints; transl and root are relative to it; a noisy clip adds what its noise asks for
+    (fitting/noise.py). Frames at the ends of a clip have no acceleration.
     """
 
     transl: float = 1.0
@@ -39,9 +40,10 @@ class Smoothness(Term):
     def _weights(self, posed: Posed, problem: Problem) -> Tensor:
         """(clips, T - 2, 2 + fitted): weights of squared second differences; 0 where a frame is padding."""
         group = self.weight * torch.tensor([self.transl, self.root] + [1.0] * posed.pose.shape[1])
+        group = group.to(problem.fps) + (0 if problem.noise is None else problem.noise.smoothing)
         whole = problem.mask[:, 2:] & problem.mask[:, 1:-1] & problem.mask[:, :-2]
-        per_clip = problem.fps[:, None, None] ** 4 * group.to(problem.fps)
-        return per_clip * whole[..., None]
+        per_clip = problem.fps[:, None] ** 4 * group
+        return per_clip[:, None] * whole[..., None]
 
     def energy(self, posed: Posed, problem: Problem) -> Tensor:
         out = posed.transl.new_zeros(posed.clips, posed.frames)
