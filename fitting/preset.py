@@ -40,6 +40,10 @@ class Preset:
     probe: int = 3
     follow_noise: bool = False
 
+    def has(self, *terms: str) -> bool:
+        """Whether a stage has one of these terms."""
+        return any(name in stage.terms for stage in self.stages.values() for name in terms)
+
 
 def load_preset(name: str) -> Preset:
     """A preset by name, or by the path of a YAML file of the same form; InputError lists what would work."""

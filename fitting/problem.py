@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fitting.contact import Contact
 from fitting.mixture import Mixture
 from fitting.noise import Noise
 from fitting.rig import Rig
@@ -26,6 +27,7 @@ class Problem:
     mean_pose: Tensor  # (69,) rotation vectors of the body joints where a fit starts
     guess: Tensor | None = None  # (N, 3) translation that the torso asks for
     noise: Noise | None = None  # None: the joints are taken as they are
+    contact: Contact | None = None  # None: no term asks for it
 
     @property
     def fitted_dims(self) -> Tensor:
@@ -43,6 +45,7 @@ class Problem:
             fps=self.fps[index],
             guess=None if self.guess is None else self.guess[rows],
             noise=None if self.noise is None else self.noise.clips(index),
+            contact=None if self.contact is None else self.contact.rows(rows),
         )
 
     @property

@@ -119,6 +119,7 @@ class Posed:
         self.left = so3.left_jacobian(self.pose)  # (N, fitted, 3, 3)
         self.local = so3.exp(self.pose, self.left)
         self._jacobians: dict[str, Tensor] = {}
+        self._observed: dict[str, Tensor] = {}
 
     def state_by_frame(self) -> State:
         """The same state with every frame a clip of its own, so that each may be moved alone."""
@@ -155,11 +156,11 @@ class Posed:
 
     def observed_jacobian(self, unknowns: str) -> Tensor:
         """Derivative of the observed joints, transposed: (N, P, observed, 3)."""
-        if unknowns not in self._jacobians:
+        if unknowns not in self._observed:
             jacobian = self.joint_jacobian(unknowns)
             whole = len(self.rig.observed) == self.rig.size
-            self._jacobians[unknowns] = jacobian if whole else jacobian[:, :, self.rig.observed]
-        return self._jacobians[unknowns]
+            self._observed[unknowns] = jacobian if whole else jacobian[:, :, self.rig.observed]
+        return self._observed[unknowns]
 
     def joint_jacobian(self, unknowns: str) -> Tensor:
         """Derivative of the joints by the unknowns, transposed: (N, P, J, 3).
@@ -167,22 +168,39 @@ class Posed:
         "rigid": P = 6 (transl, root); "all": P = 6 + 3 x fitted + betas. A joint i turned by an ancestor a about the
         world axis m moves by m x (x_i - x_a); the axes of a rotation vector are the columns of G_parent(a) J_l.
         """
-        rig, x = self.rig, self.joints
-        eye = torch.eye(3, dtype=x.dtype, device=x.device)
-        axes = eye.expand(self.count, 1, 3, 3)
+        if unknowns not in self._jacobians:
+            rig = self.rig
+            slot, moved, turner = rig.pairs[unknowns]
+            turned = self._turned(self.joints[:, moved], slot, turner, unknowns)
+            body = 6 + (3 * len(rig.fitted) if unknowns == "all" else 0)
+            betas = rig.num_betas if unknowns == "all" else 0
+            out = turned.new_zeros(self.count, body + betas, rig.size, 3)
+            out[:, :3] = torch.eye(3, dtype=out.dtype, device=out.device)[:, None]
+            out.flatten(1, 2).index_copy_(1, rig.entries[unknowns], turned.flatten(1, 2))
+            if betas:
+                out[:, body:] = self._shape_jacobian()
+            self._jacobians[unknowns] = out
+        return self._jacobians[unknowns]
+
+    def point_jacobian(self, points: Tensor, like: int, unknowns: str) -> Tensor:
+        """Derivative of world points (N, 3) that move with joint `like`'s parent, by all but the betas: (N, P, 3)."""
+        slot, _, turner = (part[self.rig.pairs[unknowns][1] == like] for part in self.rig.pairs[unknowns])
+        turned = self._turned(points[:, None], slot, turner, unknowns)
+        size = self.joint_jacobian(unknowns).shape[1]
+        out = turned.new_zeros(self.count, size, 3)
+        out[:, :3] = torch.eye(3, dtype=out.dtype, device=out.device)
+        rows = (3 + 3 * slot[:, None] + torch.arange(3, device=out.device)).flatten()
+        return out.index_copy(1, rows, turned.flatten(1, 2))
+
+    def _turned(self, points: Tensor, slot: Tensor, turner: Tensor, unknowns: str) -> Tensor:
+        """Derivative of points (N, pairs, 3) by the three unknowns of the joint that turns each: (N, pairs, 3, 3)."""
+        rig = self.rig
+        axes = torch.eye(3, dtype=points.dtype, device=points.device).expand(self.count, 1, 3, 3)
         if unknowns == "all":
             turning = self.parent_globals[:, rig.turning] @ self.left[:, : len(rig.turning)]
             axes = torch.cat((axes, turning.mT), 1)
-        slot, moved, turner = rig.pairs[unknowns]
-        arms = (x[:, moved] - x[:, turner])[:, :, None].expand(-1, -1, 3, -1)
-        turned = torch.linalg.cross(axes[:, slot], arms, dim=-1)
-        body = 6 + (3 * len(rig.fitted) if unknowns == "all" else 0)
-        out = x.new_zeros(self.count, body + (rig.num_betas if unknowns == "all" else 0), rig.size, 3)
-        out[:, :3] = eye[:, None]
-        out.flatten(1, 2).index_copy_(1, rig.entries[unknowns], turned.flatten(1, 2))
-        if unknowns == "all":
-            out[:, body:] = self._shape_jacobian()
-        return out
+        arms = (points - self.joints[:, turner])[:, :, None].expand(-1, -1, 3, -1)
+        return torch.linalg.cross(axes[:, slot], arms, dim=-1)
 
     def _shape_jacobian(self) -> Tensor:
         """Derivative of the joints by the betas (N, betas, J, 3): sum of turned bone changes from the root down."""

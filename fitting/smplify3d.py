@@ -11,6 +11,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from fitting.contact import find_contacts
 from fitting.data import Batch
 from fitting.energy import Energy
 from fitting.gaps import bridge, seen_joints
@@ -88,6 +89,7 @@ class SMPLify3D(lightning.LightningModule):
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
         noise = measure(unseen, fps, rig) if self.preset.follow_noise else None
+        contact = find_contacts(targets, seen, fps, body) if self.preset.has("contact", "floor") else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
             targets, mask = targets.flatten(0, 1)[:, None], mask.flatten()[:, None]
@@ -95,7 +97,7 @@ class SMPLify3D(lightning.LightningModule):
         mixture = Mixture(self.prior.to(joints.device), dims, joints.dtype)
         limits, mean_pose = self.limits.flatten(0, 1).to(joints)[dims], self.mean_pose[3:].to(joints)
         targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
-        return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, noise=noise)
+        return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
 
     def best_start(self, energy: Energy, placed: State) -> State:
         """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitting.contact import find_contacts
 from fitting.energy import Energy
 from fitting.mixture import Mixture, complete_pose
 from fitting.problem import TORSO, Problem, fitted_dims
@@ -46,6 +47,9 @@ def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: fl
         prior.mean_pose,
         torch.randn(count, 3, dtype=DOUBLE),
     )
+    joints = problem.targets.unflatten(0, (clips, frames))
+    problem.contact = find_contacts(joints, problem.mask[..., None].expand(-1, -1, 22), problem.fps, body)
+    problem.contact.weight = torch.rand(count, 2, dtype=DOUBLE)
     return problem, state
 
 
@@ -68,7 +72,7 @@ def gradients(
 
 
 @pytest.mark.parametrize("unknowns", ["rigid", "all"])
-@pytest.mark.parametrize("name", ["joints", "torso", "smoothness"])
+@pytest.mark.parametrize("name", ["joints", "torso", "smoothness", "contact", "floor"])
 def test_gradient_of_rigid_terms(name, unknowns):
     problem, state = make("visible")
     expected, own, _ = gradients(TERMS[name](2.0, **OPTIONS.get(name, {})), problem, state, unknowns)
