@@ -1,7 +1,6 @@
 """`thetafit evaluate`: the metrics of written fits against their input, and against the truth where there is one."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from fitting.export.atomic import atomic_path
@@ -9,6 +8,7 @@ from fitting.metrics import (
     Underside,
     acceleration,
     acceleration_error,
+    jerk,
     joint_errors_mm,
     mean,
     pa_errors_mm,
@@ -25,6 +25,10 @@ from models.skeleton import SKELETONS
 
 FRAMES_AT_ONCE = 64  # whose vertices are in memory
 
+TRUTH_KEYS = (
+    "mpjpe_in_mm", "mpjpe_mm", "pa_mpjpe_in_mm", "pa_mpjpe_mm", "vertex_error_mm", "rotation_error_degrees",
+    "acceleration_error_in", "acceleration_error_out", "acceleration_true", "jerk_true", "rotation_jitter_degrees_true",
+)  # fmt: skip
 # Label, unit, key of the input's number, key of the fit's, decimals.
 ROWS = (
     ("joint error (MPJPE)", "mm", None, "mpjpe_mm", 1),
@@ -47,14 +51,16 @@ ROWS = (
     ("beyond joint limits", "degrees", None, "limit_excess_degrees", 1),
     ("frames beyond joint limits", "", None, "limit_share", 3),
 )
+# The same with a last column, the truth's own number.
 TRUTH_ROWS = (
-    ("joints (MPJPE)", "mm", "mpjpe_in_mm", "mpjpe_mm", 1),
-    ("joints, aligned (PA-MPJPE)", "mm", "pa_mpjpe_in_mm", "pa_mpjpe_mm", 1),
-    ("vertices", "mm", None, "vertex_error_mm", 1),
-    ("acceleration error", "m/s^2", "acceleration_error_in", "acceleration_error", 2),
-    ("acceleration / true acceleration", "", "acceleration_ratio_in", "acceleration_ratio", 2),
-    ("rotations of 22 joints", "degrees", None, "rotation_error_degrees", 2),
-    ("rotation jitter / true jitter", "", None, "rotation_jitter_ratio", 2),
+    ("joints (MPJPE)", "mm", "mpjpe_in_mm", "mpjpe_mm", None, 1),
+    ("joints, aligned (PA-MPJPE)", "mm", "pa_mpjpe_in_mm", "pa_mpjpe_mm", None, 1),
+    ("vertices", "mm", None, "vertex_error_mm", None, 1),
+    ("rotations of 22 joints", "degrees", None, "rotation_error_degrees", None, 2),
+    ("acceleration error", "m/s^2", "acceleration_error_in", "acceleration_error_out", None, 2),
+    ("acceleration", "m/s^2", "acceleration_in", "acceleration_out", "acceleration_true", 2),
+    ("jerk", "m/s^3", "jerk_in", "jerk_out", "jerk_true", 1),
+    ("rotation jitter", "degrees", None, "rotation_jitter_degrees", "rotation_jitter_degrees_true", 2),
 )
 
 
@@ -100,22 +106,26 @@ def evaluate(track: Track, true: Track | None = None) -> dict[str, Any]:
 
 
 def truth_errors(track: Track, true: Track) -> dict[str, float | None]:
-    """What separates a fit from the truth, and its input (`_in`) as well. The keys are those of TRUTH_ROWS."""
+    """TRUTH_KEYS: how far a fit, and its input (`_in`), are from the truth; how smooth the truth is (`_true`)."""
     _check_pair(track, true)
-    errors: dict[str, float | None] = dict.fromkeys(key for row in TRUTH_ROWS for key in row[2:4] if key)
-    motions = {"": track.joints}
+    fps = track.fps
+    errors: dict[str, float | None] = dict.fromkeys(TRUTH_KEYS) | {
+        "mpjpe_mm": mean(joint_errors_mm(track.joints, true.joints)),
+        "pa_mpjpe_mm": mean(pa_errors_mm(track.joints, true.joints)),
+        "acceleration_error_out": acceleration_error(track.joints, true.joints, fps),
+        "acceleration_true": acceleration(true.joints, fps),
+        "jerk_true": jerk(true.joints, fps),
+    }
     if track.given is not None:
-        motions["_in"] = as_smpl(track.given, SKELETONS[track.skeleton])
-    for end, joints in motions.items():
-        errors[f"mpjpe{end}_mm"] = mean(joint_errors_mm(joints, true.joints))
-        errors[f"pa_mpjpe{end}_mm"] = mean(pa_errors_mm(joints, true.joints))
-        errors[f"acceleration_error{end}"] = acceleration_error(joints, true.joints, track.fps)
-        accelerations = acceleration(joints, track.fps), acceleration(true.joints, track.fps)
-        errors[f"acceleration_ratio{end}"] = _ratio(*accelerations)
+        given = as_smpl(track.given, SKELETONS[track.skeleton])
+        errors["mpjpe_in_mm"] = mean(joint_errors_mm(given, true.joints))
+        errors["pa_mpjpe_in_mm"] = mean(pa_errors_mm(given, true.joints))
+        errors["acceleration_error_in"] = acceleration_error(given, true.joints, fps)
     if true.parameters is not None:
-        ours, theirs = (t.parameters[1][:, :BODY_JOINTS] for t in (track, true))
-        errors["rotation_error_degrees"] = mean(rotation_errors_degrees(ours, theirs))
-        errors["rotation_jitter_ratio"] = _ratio(rotation_jitter_degrees(ours), rotation_jitter_degrees(theirs))
+        ours, theirs = (t.parameters[1] for t in (track, true))
+        angles = rotation_errors_degrees(ours[:, :BODY_JOINTS], theirs[:, :BODY_JOINTS])
+        errors["rotation_error_degrees"] = mean(angles)
+        errors["rotation_jitter_degrees_true"] = rotation_jitter_degrees(theirs)
         if track.body is not None and track.body is true.body:
             errors["vertex_error_mm"] = vertex_error_mm(track, true)
     return errors
@@ -147,31 +157,27 @@ def _check_pair(track: Track, true: Track) -> None:
         )
 
 
-def _ratio(value: float | None, of: float | None) -> float | None:
-    return None if value is None or not of else value / of
-
-
 # Tables -------------------------------------------------------------------------------------------------------------
 
 
 def tables(entries: list[dict]) -> list[str]:
-    """The lines to print: every number of a clip alone; the means of several, and a line for each."""
-    lines = []
-    if len(entries) > 1:
-        lines += [*_clip_lines(entries), ""]
+    """The lines to print: every number of a clip alone; a line for each of several, and their means."""
+    lines = [*_clip_lines(entries), ""] if len(entries) > 1 else []
     only = entries[0]
     what = f"mean of {len(entries)} clips" if len(entries) > 1 else f"{only['name']}, {only['frames']} frames"
-    lines += _table(what, ROWS, lambda key: mean([_nan(entry[key]) for entry in entries]))
-    if only["truth"] is not None:
-        lines += ["", *_table("against the truth", TRUTH_ROWS, lambda k: mean([_nan(e["truth"][k]) for e in entries]))]
-    return lines
+    lines += _table(what, ("input", "fit"), ROWS, entries)
+    if only["truth"] is None:
+        return lines
+    against = [entry | entry["truth"] for entry in entries]
+    return [*lines, "", *_table("against the truth", ("input", "fit", "truth"), TRUTH_ROWS, against)]
 
 
-def _table(title: str, rows: tuple, value: Callable[[str], float | None]) -> list[str]:
-    lines = [f"{title:<46}{'input':>10}{'fit':>10}"]
-    for label, unit, before, after, decimals in rows:
-        cells = ["" if key is None else _cell(value(key), decimals) for key in (before, after)]
-        lines.append(f"{label + (f', {unit}' if unit else ''):<46}{cells[0]:>10}{cells[1]:>10}".rstrip())
+def _table(title: str, columns: tuple[str, ...], rows: tuple, entries: list[dict]) -> list[str]:
+    """A line a row with the means over entries."""
+    lines = [f"{title:<46}" + "".join(f"{column:>10}" for column in columns)]
+    for label, unit, *keys, decimals in rows:
+        cells = ["" if key is None else _cell(mean([_nan(e[key]) for e in entries]), decimals) for key in keys]
+        lines.append((f"{label + (f', {unit}' if unit else ''):<46}" + "".join(f"{c:>10}" for c in cells)).rstrip())
     return lines
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.benchmarks.known_poses import write
 from fitting.cli import main
-from fitting.evaluate import TRUTH_ROWS, evaluate_files
+from fitting.evaluate import TRUTH_KEYS, evaluate_files
 from fitting.report import METRIC_KEYS, clip_report
 from fitting.result import FitResult
 from models.body import EMBEDDED, BodyModel
@@ -56,11 +57,14 @@ def test_the_file_has_the_numbers_of_the_report(tmp_path: Path, capsys) -> None:
 
 def test_a_fit_is_its_own_truth_and_its_input_is_10_mm_off(walk: Path, tmp_path: Path, capsys) -> None:
     assert evaluate(walk, "--truth", walk, "--json", tmp_path / "out.json") == 0
-    truth = json.loads((tmp_path / "out.json").read_text())["clips"][0]["truth"]
-    assert truth.keys() == {key for row in TRUTH_ROWS for key in row[2:4] if key}
-    assert truth["mpjpe_mm"] == truth["vertex_error_mm"] == truth["acceleration_error"] == 0
+    (clip,) = json.loads((tmp_path / "out.json").read_text())["clips"]
+    truth = clip["truth"]
+    assert truth.keys() == set(TRUTH_KEYS)
+    assert truth["mpjpe_mm"] == truth["vertex_error_mm"] == truth["acceleration_error_out"] == 0
     assert truth["rotation_error_degrees"] == pytest.approx(0, abs=1e-4)
-    assert truth["acceleration_ratio"] == truth["rotation_jitter_ratio"] == 1
+    for name, true in (("acceleration_out", "acceleration_true"), ("jerk_out", "jerk_true")):
+        assert clip[name] == pytest.approx(truth[true])
+    assert clip["rotation_jitter_degrees"] == pytest.approx(truth["rotation_jitter_degrees_true"])
     assert truth["mpjpe_in_mm"] == pytest.approx(10, abs=1e-3)
     assert truth["pa_mpjpe_in_mm"] == pytest.approx(0, abs=1e-3)
     assert "against the truth" in capsys.readouterr().out
@@ -144,6 +148,21 @@ def test_joints_that_the_body_does_not_give_are_not_measured_on_its_mesh(walk: P
         joints = file["joints"] * 1.1
     assert evaluate(change(walk, tmp_path / "long.npz", joints=joints)) == 0
     assert "No mesh was measured for body mh_neutral" in capsys.readouterr().out
+
+
+def test_known_poses_with_noise(reference: Path, tmp_path: Path) -> None:
+    """4 cm a coordinate is 0.04 x sqrt(8 / pi) = 64 mm a joint; the truth is its own."""
+    assert write(tmp_path, noise=0.04, seed=0) == 20
+    truth = tmp_path / "truth" / "19_12_01_walk.npz"
+    noisy = np.load(tmp_path / "joints" / "19_12_01_walk.npy", allow_pickle=False)
+    result = change(truth, tmp_path / "noisy.npz", joints_input=noisy)
+    assert evaluate(result, "--truth", truth, "--json", tmp_path / "out.json") == 0
+    (clip,) = json.loads((tmp_path / "out.json").read_text())["clips"]
+    assert clip["truth"]["mpjpe_in_mm"] == pytest.approx(clip["mpjpe_mm"]) == pytest.approx(63.8, abs=1)
+    # a second difference of white noise has the deviation sqrt(1 + 4 + 1)
+    expected = 0.0638 * np.sqrt(6) * 20**2
+    assert clip["truth"]["acceleration_error_in"] == pytest.approx(expected, rel=0.05)
+    assert clip["truth"]["mpjpe_mm"] == 0 and clip["truth"]["pa_mpjpe_in_mm"] < 63.8
 
 
 BAD = {

@@ -1,6 +1,7 @@
 """The entry of a clip in report.json, and the report of a run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +81,9 @@ def test_every_entry_has_the_same_keys_and_the_report_is_plain_json() -> None:
     assert all(clip.keys() == CLIP for clip in report["clips"])
     assert report["frames_per_second"] == 6.0  # only what was written counts
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_every_metric_is_defined_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    stems = {name.removesuffix("_in").removesuffix("_out") for name in METRIC_KEYS}
+    assert [name for name in stems if f"`{name}" not in text] == []
