@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit` and `thetafit demo`."""
+"""The command line: `thetafit fit`, `thetafit evaluate` and `thetafit demo`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -20,7 +20,8 @@ def main(args: Sequence[str] | None = None) -> int:
     config = build_parser().parse_args(args)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
-    return guarded({"fit": fit, "demo": demo}[config.subcommand], config[config.subcommand])
+    commands = {"fit": fit, "evaluate": evaluate, "demo": demo}
+    return guarded(commands[config.subcommand], config[config.subcommand])
 
 
 def build_parser() -> ArgumentParser:
@@ -30,6 +31,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
+    commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     return parser
 
@@ -39,6 +41,19 @@ def demo_parser() -> ArgumentParser:
     about = "Fit and film a keyed motion whose true parameters are known, and print the error."
     parser = ArgumentParser(description=about)
     parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
+    return parser
+
+
+def evaluate_parser() -> ArgumentParser:
+    """The arguments of `thetafit evaluate`."""
+    about = "Measure fits, NAME.npz as `thetafit fit` writes them: before and after, and against a truth."
+    parser = ArgumentParser(description=about, epilog="docs/metrics.md defines every number.")
+    results = "NAME.npz files, or folders of them"
+    parser.add_argument("results", metavar="RESULT", nargs="+", help=results)
+    truth = "npz with the true joints, or poses, trans and betas; for several results a folder of the same names"
+    parser.add_argument("--truth", metavar="FILE", help=truth)
+    parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers there too")
     return parser
 
 
@@ -97,6 +112,13 @@ def fit(config: Namespace) -> int:
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)
     return fit_files(config.sources, config.out, **run, model=model, reading=reading, config=text)
+
+
+def evaluate(config: Namespace) -> int:
+    """`thetafit evaluate`."""
+    from fitting.evaluate import evaluate_files
+
+    return evaluate_files(config.results, config.truth, config.body, config.json)
 
 
 def demo(config: Namespace) -> int:

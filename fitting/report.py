@@ -1,49 +1,60 @@
 """The metrics of a fitted clip, its entry in report.json, and the report of a run."""
 
 import math
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fitting.metrics import (
+    FEET,
+    LOW_GATE,
+    Underside,
+    acceleration,
+    bone_length_change_percent,
+    float_mm,
+    floor_height,
+    foot_skate_ratio,
+    jerk,
+    joint_errors_mm,
+    lifted_share,
+    limit_excess_degrees,
+    mean,
+    pa_errors_mm,
+    penetration_mm,
+    planted,
+    planted_speed,
+    rotation_jitter_degrees,
+    slip_mm,
+    sole_height_mm,
+    underside,
+)
 from fitting.version import __version__
+from models.prior import PosePrior
 from models.skeleton import SKELETONS, Skeleton
 
 if TYPE_CHECKING:
     from fitting.data import Motion
     from fitting.result import FitResult
 
-SHORTEST_BONE = 1e-4  # metres; what is shorter is two joints on one spot, no bone
-# Every key of a clip's entry, in the order they are written. What a later release computes stays null.
+LIMIT_DEGREES = 1.0  # a frame counts as beyond the limits when some joint is by more than this
+# Every number of a clip that compares it with its input, in the order they are written; docs/metrics.md defines them.
 # fmt: off
+METRIC_KEYS = (
+    "mpjpe_mm", "max_joint_error_mm", "pa_mpjpe_mm", "bone_length_change_percent", "jerk_in", "jerk_out",
+    "acceleration_in", "acceleration_out", "rotation_jitter_degrees", "foot_skate_ratio_in", "foot_skate_ratio_out",
+    "foot_skate_ratio_25mm_in", "foot_skate_ratio_25mm_out", "planted_share", "planted_speed_in", "planted_speed_out",
+    "lifted_share", "foot_jerk_in", "foot_jerk_out", "penetration_mm", "float_mm", "slip_mm", "sole_height_mm",
+    "limit_excess_degrees", "limit_share",
+)
+# Every key of a clip's entry, in the order they are written. What cannot be computed stays null.
 CLIP_KEYS = (
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
-    "mpjpe_mm", "max_joint_error_mm", "bone_length_change_percent", "jerk_in", "jerk_out",
-    "foot_skate_ratio_in", "foot_skate_ratio_out", "penetration_mm", "float_mm", "betas", "files",
+    *METRIC_KEYS, "betas", "files",
 )
 # fmt: on
-
-
-def joint_errors_mm(joints: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Distance in millimetres of joints (..., J, 3) from target (..., J, 3), both in metres: (..., J)."""
-    return 1000 * np.linalg.norm(np.asarray(joints, np.float64) - target, axis=-1)
-
-
-def jerk(joints: np.ndarray, fps: float) -> float | None:
-    """Mean norm of the third difference of joints (L, J, 3) metres, times fps^3: m/s^3. None below four frames."""
-    if len(joints) < 4:
-        return None
-    return float(np.linalg.norm(np.diff(np.asarray(joints, np.float64), n=3, axis=0), axis=-1).mean() * fps**3)
-
-
-def bone_length_change_percent(joints: np.ndarray, parents: tuple[int, ...]) -> float:
-    """By how much the length of the worst bone changes over joints (L, J, 3): 100 x standard deviation / mean."""
-    joints = np.asarray(joints, np.float64)
-    children = [joint for joint, parent in enumerate(parents[: joints.shape[1]]) if parent >= 0]
-    lengths = np.linalg.norm(joints[:, children] - joints[:, [parents[child] for child in children]], axis=-1)
-    mean = lengths.mean(0)
-    bones = mean > SHORTEST_BONE
-    return float(100 * (lengths.std(0)[bones] / mean[bones]).max(initial=0.0))
 
 
 def common_joints(skeleton: Skeleton) -> tuple[list[int], list[int]]:
@@ -52,20 +63,102 @@ def common_joints(skeleton: Skeleton) -> tuple[list[int], list[int]]:
     return [index for index, _ in pairs], [smpl for _, smpl in pairs]
 
 
+def as_smpl(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """An input's joints (L, J, 3) in the order of a fit's 22, (L, 22, 3); NaN for joints that its skeleton lacks."""
+    given, fitted = common_joints(skeleton)
+    ordered = np.full((len(joints), 22, 3), np.nan)
+    ordered[:, fitted] = joints[:, given]
+    return ordered
+
+
 def clip_report(result: "FitResult", files: list[str]) -> dict:
     """The entry of one fitted clip: exactly CLIP_KEYS. files: what was written, by path from the output folder."""
-    joints = result.joints().numpy(force=True)
-    entry = _described(result.motion, result.status, result.message) | {
+    motion, skeleton = result.motion, SKELETONS[result.motion.skeleton]
+    joints, thetas = result.joints().numpy(force=True), result.thetas.numpy(force=True)
+    described = _described(motion, result.status, result.message) | {
         "frames": result.length,
         "iterations": result.iterations,
         "energy": _finite(result.energy),
-        "jerk_out": jerk(joints, result.fps),
         "betas": result.betas.tolist(),
         "files": files,
     }
-    if result.motion.joints is not None:
-        entry |= _against_input(joints, result.motion)
-    return entry
+    if motion.joints is None:
+        return described | own_metrics(joints, thetas, result.fps)
+
+    def mesh() -> Underside:
+        return underside(result.body, result.betas, result.thetas, result.transl)
+
+    return described | all_metrics(joints, thetas, motion.joints, skeleton, result.fps, mesh)
+
+
+def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
+    """The metrics of METRIC_KEYS that need no input. joints (L, 22, 3) metres, thetas (L, 24, 3) axis-angle."""
+    excess = limit_excess_degrees(thetas, _limits())
+    return {
+        "jerk_out": jerk(joints, fps),
+        "acceleration_out": acceleration(joints, fps),
+        "rotation_jitter_degrees": rotation_jitter_degrees(thetas),
+        "limit_excess_degrees": mean(excess),
+        "limit_share": mean(excess > LIMIT_DEGREES),
+    }
+
+
+def all_metrics(
+    joints: np.ndarray,
+    thetas: np.ndarray,
+    given: np.ndarray,
+    skeleton: Skeleton,
+    fps: float,
+    mesh: Callable[[], Underside] | None,
+) -> dict:
+    """All of METRIC_KEYS for a fit, joints (L, 22, 3) and thetas (L, 24, 3), to the joints given (L, J, 3).
+
+    mesh: makes the underside of the fit's mesh; without it the numbers of the mesh are null.
+    """
+    target = as_smpl(given, skeleton)
+    errors = joint_errors_mm(joints, target)
+    seen = ~np.isnan(target).all((0, 2))
+    metrics = own_metrics(joints, thetas, fps) | {
+        "mpjpe_mm": mean(errors),
+        "max_joint_error_mm": _finite(np.nanmax(errors, initial=-np.inf)),
+        "pa_mpjpe_mm": mean(pa_errors_mm(joints, target)),
+        "bone_length_change_percent": bone_length_change_percent(given, skeleton.parents),
+        "jerk_in": jerk(target, fps),
+        "jerk_out": jerk(joints[:, seen], fps),
+        "acceleration_in": acceleration(target, fps),
+        "acceleration_out": acceleration(joints[:, seen], fps),
+    }
+    floor = floor_height(target)
+    if floor is not None:
+        metrics |= _feet(joints, target, fps, floor, mesh)
+    return dict.fromkeys(METRIC_KEYS) | {name: _finite(value) for name, value in metrics.items()}
+
+
+def _feet(joints: np.ndarray, given: np.ndarray, fps: float, floor: float, mesh: Callable | None) -> dict:
+    """The metrics of feet and floor. Contact and floor come from the input, so that seeing none never looks good."""
+    contact = planted(given, fps, floor)
+    metrics = {"planted_share": mean(contact), "lifted_share": lifted_share(joints, given, floor)}
+    for end, motion in (("in", given), ("out", joints)):
+        metrics |= {
+            f"foot_skate_ratio_{end}": foot_skate_ratio(motion, fps, floor),
+            f"foot_skate_ratio_25mm_{end}": foot_skate_ratio(motion, fps, floor, LOW_GATE),
+            f"planted_speed_{end}": planted_speed(motion, fps, contact),
+            f"foot_jerk_{end}": jerk(motion[:, FEET], fps),
+        }
+    if mesh is None:
+        return metrics
+    under = mesh()
+    return metrics | {
+        "penetration_mm": penetration_mm(under, floor),
+        "float_mm": float_mm(under, floor, contact),
+        "slip_mm": slip_mm(under, contact),
+        "sole_height_mm": sole_height_mm(under, floor, contact),
+    }
+
+
+@cache
+def _limits() -> np.ndarray:
+    return PosePrior.load().limits.numpy()
 
 
 def failure_report(source: str, message: str) -> dict:
@@ -100,19 +193,6 @@ def _described(motion: "Motion", status: str, message: str) -> dict:
     names = ("name", "source", "sample", "repetition", "text")
     about = {name: getattr(motion, name) for name in names} | {"source": str(motion.source), "fps": float(motion.fps)}
     return _empty() | about | {"status": status, "message": message}
-
-
-def _against_input(joints: np.ndarray, motion: "Motion") -> dict:
-    """The numbers that compare a fit's joints (L, 22, 3) with the joints it was fitted to."""
-    skeleton = SKELETONS[motion.skeleton]
-    given, fitted = common_joints(skeleton)
-    errors = joint_errors_mm(joints[:, fitted], motion.joints[:, given])
-    return {
-        "mpjpe_mm": _finite(errors.mean()),
-        "max_joint_error_mm": _finite(errors.max()),
-        "bone_length_change_percent": bone_length_change_percent(motion.joints, skeleton.parents),
-        "jerk_in": jerk(motion.joints[:, given], motion.fps),
-    }
 
 
 def _frames(motion: "Motion") -> int:
