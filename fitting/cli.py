@@ -47,7 +47,7 @@ def fit_parser() -> ArgumentParser:
     about = "Fit SMPL to motion files; write parameters, mesh, film and report."
     parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
 
-    def add(name: str, metavar: str, text: str, default: str | None = None, **options: Any) -> None:
+    def add(name: str, metavar: str, text: str, default: object = None, **options: Any) -> None:
         text += " (default: %(default)s)" if default else ""
         parser.add_argument(name, metavar=metavar, help=text, default=default, **options)
 
@@ -66,6 +66,7 @@ def fit_parser() -> ArgumentParser:
     add("--mean-params", "FILE", "neutral_smpl_mean_params.h5 instead of the embedded start")
     add("--logger", "NAME", "csv, or wandb as well: online with an account, else offline", "csv")
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
+    add("--devices", "N", "share the clips out among N processes, each on a GPU or core of its own", 1, type=int)
     resume = "leave out what an earlier run finished in DIR from the same input and settings"
     parser.add_argument("--resume", action="store_true", help=resume)
     return parser
@@ -90,7 +91,7 @@ def fit(config: Namespace) -> int:
     """`thetafit fit`."""
     from fitting.runner import fit_files
 
-    run = {name: config[name] for name in ("resume", "logger", "device")}
+    run = {name: config[name] for name in ("resume", "logger", "device", "devices")}
     run["formats"] = comma_list(config.formats)
     model = {name: config[name] for name in ("body", "preset", "prior", "mean_params")}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}
