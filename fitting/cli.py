@@ -59,6 +59,7 @@ def fit_parser() -> ArgumentParser:
     add("--formats", "LIST", "what to write, separated by commas", ",".join(DEFAULT_FORMATS))
     add("--skeleton", "NAME", "joint convention, where the number of joints does not tell")
     add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
+    add("--out-fps", "F", "frames a second of what is written, instead of the input's", type=float)
     add("--up", "AXIS", "the upward axis of the input, y or z", "y")
     add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
@@ -91,7 +92,7 @@ def fit(config: Namespace) -> int:
     """`thetafit fit`."""
     from fitting.runner import fit_files
 
-    run = {name: config[name] for name in ("resume", "logger", "device", "devices")}
+    run = {name: config[name] for name in ("resume", "logger", "device", "devices", "out_fps")}
     run["formats"] = comma_list(config.formats)
     model = {name: config[name] for name in ("body", "preset", "prior", "mean_params")}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}

@@ -25,6 +25,7 @@ def fit_files(
     out: str,
     *,
     formats: list[str],
+    out_fps: float | None,
     resume: bool,
     logger: str,
     device: str,
@@ -40,7 +41,7 @@ def fit_files(
     """
     if logger not in ("csv", "wandb"):
         raise InputError(f"unknown logger {logger!r}. --logger takes csv, or wandb for W&B beside the CSV.")
-    writer = FitWriter(out, formats, resume)
+    writer = FitWriter(out, formats, resume, out_fps)
     module, data = SMPLify3D(**model), MotionData(sources, **reading)
     loggers = [wandb_logger(writer.logs)] if logger == "wandb" else []
     trainer = predictor(device, devices, [writer, ConfigLog(writer, config)], loggers)

@@ -20,6 +20,7 @@ from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
 from fitting.report import clip_report, failure_report, run_report, unfitted_report
+from fitting.resample import check_rate, resample, resampled_length
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -40,17 +41,27 @@ class FitWriter(Callback):
 
     folder: where everything goes, in a subfolder a source when there are several; formats: names in
     fitting.export.FORMATS; resume: leave out clips that an earlier, perhaps killed, run finished in this folder from
-    the same input and settings.
+    the same input and settings; out_fps: the files' frames a second, by default the input's. The report then counts the
+    files' frames; its errors and jerk are those of the fit, on the frames of the input.
 
     With several processes each writes its own clips; rank 0 decides at the start what there is to do, and writes the
     report from what all have sent it at the end.
     """
 
-    def __init__(self, folder: str = "outputs", formats: Sequence[str] = DEFAULT_FORMATS, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str = "outputs",
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        resume: bool = False,
+        out_fps: float | None = None,
+    ) -> None:
         targets("", folder, formats)  # refuses unknown formats
+        if out_fps is not None:
+            check_rate(out_fps)
         self.folder = Path(folder)
         self.formats = list(formats)
         self.resume = resume
+        self.out_fps = out_fps
         self.logs = self.folder / "logs"
         self.journal = Journal(self.logs / "clips")
         self.settings: dict[str, Any] = {}
@@ -67,7 +78,7 @@ class FitWriter(Callback):
         data = trainer.datamodule
         # what begins with _ is LightningCLI's
         model = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
-        self.settings = {"version": __version__, "formats": self.formats, **by_content(model)}
+        self.settings = {"version": __version__, "formats": self.formats, "out_fps": self.out_fps, **by_content(model)}
         self.motions = list(data.motions)
         self.not_read = [failure_report(failure.source, failure.message) for failure in data.failures]
         if dist.is_initialized():
@@ -146,8 +157,10 @@ class FitWriter(Callback):
         started, clip, losses = time.perf_counter(), clip_name(result.motion), {}
         self.journal.forget(clip)
         if result.status != FAILED:
-            paths = export(result, self.folder / result.motion.folder, self.formats)
+            out = result if self.out_fps is None else resample(result, self.out_fps)
+            paths = export(out, self.folder / result.motion.folder, self.formats)
             report = clip_report(result, [path.relative_to(self.folder).as_posix() for path in paths])
+            report |= {"frames": out.length, "fps": float(out.fps)}
             losses = {stage: {k: v.tolist() for k, v in terms.items()} for stage, terms in result.losses.items()}
         else:
             report = unfitted_report(result.motion, result.status, result.message)
@@ -184,7 +197,7 @@ class FitWriter(Callback):
             print(f"{report['source']}: not read. {report['message']}", flush=True)
         if len(motions) < len(self.motions):
             print(f"{len(self.motions) - len(motions)} of {len(self.motions)} clips are done already", flush=True)
-        frames = sum(motion.length for motion in motions)
+        frames = sum(resampled_length(motion.length, motion.fps, self.out_fps or motion.fps) for motion in motions)
         check_space(self.folder, frames, self.formats)
         said = expectation(len(motions), frames, preset, self.formats)
         if said:
