@@ -4,8 +4,9 @@ import json
 import platform
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ class FitWriter(Callback):
         self.not_read: list[dict] = []
         self.own: dict[str, Entry] = {}  # what this process has written
         self.processes: dist.ProcessGroup | None = None
+        self.terminated = False
         self.exit_code = 0  # after the run: 1 when some clips failed and others were written, 2 when none was written
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,6 +88,16 @@ class FitWriter(Callback):
         todo = self._agreed(trainer, pl_module.hparams.get("preset"))
         data.motions = [motion for motion in self.motions if clip_name(motion) in todo]
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """SIGTERM ends the run after the clip at hand. Lightning's handler goes on, and waits for all processes."""
+
+        def terminate(*_: Any) -> None:
+            self.terminated = True
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGTERM)
+
+        on_sigterm(terminate)
+
     def on_predict_batch_start(self, *_: Any) -> None:
         self.started = time.perf_counter()
 
@@ -96,13 +108,13 @@ class FitWriter(Callback):
         a_frame = (time.perf_counter() - self.started) / max(sum(result.length for result in outputs), 1)
         for result in outputs:
             self._write(result, a_frame * result.length)
-            if trainer.received_sigterm:  # Lightning only takes note of it
-                print(f"Terminated; what is finished stays, and --resume goes on in {self.folder}", flush=True)
+            if self.terminated:
+                say(f"Terminated; what is finished stays, and --resume goes on in {self.folder}")
                 sys.exit(128 + signal.SIGTERM)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """What ends this process ends those that it started; after SIGTERM they end by themselves."""
-        if trainer.strategy.launcher is not None and not trainer.received_sigterm:
+        if trainer.strategy.launcher is not None and not self.terminated:
             trainer.strategy.launcher.kill(signal.SIGKILL)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -117,6 +129,7 @@ class FitWriter(Callback):
         """On rank 0 what all processes have written, by message: a network folder may show new files late."""
         if not self.processes:
             return self.own
+        on_sigterm(signal.SIG_DFL)  # everything is written; no handler runs while gloo waits
         everybody = [{}] * trainer.world_size if trainer.is_global_zero else None
         try:
             dist.gather_object(self.own, everybody, group=self.processes)
@@ -169,7 +182,7 @@ class FitWriter(Callback):
         entry = Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds)
         self.journal.write(clip, entry)
         self.own[clip] = entry
-        print(line(clip, report, seconds), flush=True)
+        say(line(clip, report, seconds))
 
     def _done(self, motion: "Motion") -> bool:
         entry = self.journal.read(clip_name(motion))
@@ -228,10 +241,21 @@ class FitWriter(Callback):
         print(f"{done}: see {self.folder / 'report.json'}", flush=True)
 
 
+def on_sigterm(handler: Callable | signal.Handlers) -> None:
+    """What SIGTERM does until Lightning restores it; nothing new in a thread, where Python takes no handlers."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
 def expectation(clips: int, frames: int, preset: str | None, formats: list[str]) -> str | None:
     """What to expect of a run of over a minute; None of a shorter one."""
     seconds = frames * (FIT_SECONDS.get(preset, 0) + sum(WRITE_SECONDS.get(name, 0) for name in formats))
     return f"{clips} clips, {frames} frames: about {seconds / 60:.0f} min on one core" if seconds > 60 else None
+
+
+def say(text: str) -> None:
+    """A line to standard output in one piece, whatever other processes write there."""
+    print(f"{text}\n", end="", flush=True)
 
 
 def line(clip: str, report: dict, seconds: float) -> str:

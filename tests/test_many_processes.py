@@ -59,6 +59,13 @@ def alive(pid: int) -> bool:
         return False
 
 
+def wait_for_the_end(pid: int) -> None:
+    until = time.monotonic() + 60
+    while alive(pid):
+        assert time.monotonic() < until, "a process hangs"
+        time.sleep(0.05)
+
+
 def same_numbers(out: Path, other: Path) -> None:
     """Two runs have the same clips in the same order, and joints within 1e-5 m."""
     clips = report(out)["clips"]
@@ -94,12 +101,19 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert [row.split(",")[:3] for row in curves[0]] == [row.split(",")[:3] for row in curves[1]]
 
 
-def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["SIGKILL of the second", "SIGTERM of the first"])
+def test_a_killed_rank_ends_the_run(end: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     running, second = start_and_wait_for_a_clip(sources(tmp_path, (60, 60, 60, 60)), out)
-    os.kill(second, signal.SIGKILL)
-    assert running.wait(timeout=60) != 0
-    assert finished(out) and not (out / "report.json").exists()
+    if end == "SIGKILL of the second":
+        os.kill(second, signal.SIGKILL)
+        assert running.wait(timeout=60) != 0
+    else:
+        running.terminate()
+        assert running.wait(timeout=60) == 128 + signal.SIGTERM
+        assert len(finished(out)) < 4
+    wait_for_the_end(second)
+    assert finished(out) and not (out / "report.json").exists() and not list(out.rglob(".*tmp-*.npz"))
 
 
 def test_without_rank_0_the_others_end_and_resume_does_the_rest(tmp_path: Path) -> None:
@@ -108,10 +122,7 @@ def test_without_rank_0_the_others_end_and_resume_does_the_rest(tmp_path: Path) 
     running, second = start_and_wait_for_a_clip(files, out)
     running.kill()
     running.wait()
-    until = time.monotonic() + 60
-    while alive(second) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not alive(second)
+    wait_for_the_end(second)
     before = finished(out)
     assert before.keys() == {"walk1/walk1"} and not (out / "report.json").exists()
 
