@@ -296,7 +296,7 @@ class MotionData(LightningDataModule):
 
     sources, skeleton, fps, up, samples, stats: as in load_motions; frames_per_batch: bound on clips x frames at once,
     by default what suits the device. After setup, motions holds the clips (take some out to leave them alone) and
-    failures what could not be read. Of several processes each gets the batches of its Share.
+    failures what could not be read. Each of several processes gets the batches of its Share.
     """
 
     def __init__(
@@ -323,7 +323,8 @@ class MotionData(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        bound = self.frames_per_batch or (GPU_FRAMES if on_gpu else CPU_FRAMES)
-        a_process = sum(motion.length for motion in self.motions) // processes
-        groups = group(self.motions, min(bound, max(a_process, 1)) if processes > 1 else bound)
+        bound = GPU_FRAMES if on_gpu else CPU_FRAMES
+        if processes > 1:  # smaller batches where there is not a full one for each
+            bound = min(bound, max(sum(motion.length for motion in self.motions) // processes, 1))
+        groups = group(self.motions, self.frames_per_batch or bound)
         return DataLoader(groups, batch_size=None, sampler=Share(groups, processes, rank), collate_fn=collate)
