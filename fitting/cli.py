@@ -62,7 +62,7 @@ def fit_parser() -> ArgumentParser:
     about = "Fit SMPL to motion files; write parameters, mesh, film and report."
     parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
 
-    def add(name: str, metavar: str, text: str, default: str | None = None, **options: Any) -> None:
+    def add(name: str, metavar: str, text: str, default: object = None, **options: Any) -> None:
         text += " (default: %(default)s)" if default else ""
         parser.add_argument(name, metavar=metavar, help=text, default=default, **options)
 
@@ -74,6 +74,7 @@ def fit_parser() -> ArgumentParser:
     add("--formats", "LIST", "what to write, separated by commas", ",".join(DEFAULT_FORMATS))
     add("--skeleton", "NAME", "joint convention, where the number of joints does not tell")
     add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
+    add("--out-fps", "F", "frames a second of what is written, instead of the input's", type=float)
     add("--up", "AXIS", "the upward axis of the input, y or z", "y")
     add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
@@ -81,6 +82,7 @@ def fit_parser() -> ArgumentParser:
     add("--mean-params", "FILE", "neutral_smpl_mean_params.h5 instead of the embedded start")
     add("--logger", "NAME", "csv, or wandb as well: online with an account, else offline", "csv")
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
+    add("--devices", "N", "share the clips out among N processes, each on a GPU or core of its own", 1, type=int)
     resume = "leave out what an earlier run finished in DIR from the same input and settings"
     parser.add_argument("--resume", action="store_true", help=resume)
     return parser
@@ -105,7 +107,7 @@ def fit(config: Namespace) -> int:
     """`thetafit fit`."""
     from fitting.runner import fit_files
 
-    run = {name: config[name] for name in ("resume", "logger", "device")}
+    run = {name: config[name] for name in ("resume", "logger", "device", "devices", "out_fps")}
     run["formats"] = comma_list(config.formats)
     model = {name: config[name] for name in ("body", "preset", "prior", "mean_params")}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}

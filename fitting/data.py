@@ -1,7 +1,7 @@
 """Motion files in, batches out: Motion, load_motions, and the LightningDataModule of a fit."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from fitting.checks import check_finite, check_joints, check_up, find_skeleton, upright, z_up_to_y_up
 from fitting.formats import Clip, read_clips
@@ -268,12 +268,35 @@ def group(motions: Sequence[Motion], frames_per_batch: int) -> list[list[Motion]
     return groups
 
 
+class Share(DistributedSampler):
+    """The groups that one of several processes fits: each once, dealt so that all have about as many frames.
+
+    Lightning leaves a DistributedSampler as it is. Its own would insist on a group for every process.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Motion]], processes: int, rank: int) -> None:
+        super().__init__(groups, processes, rank, shuffle=False)
+        frames = [0] * processes
+        self.own: list[int] = []
+        for index, motions in enumerate(groups):  # longest first, each to the process with the least so far
+            least = frames.index(min(frames))
+            frames[least] += sum(motion.length for motion in motions)
+            if least == rank:
+                self.own.append(index)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.own)
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
 class MotionData(LightningDataModule):
     """Batches of everything that motion files hold, for Trainer.predict.
 
     sources, skeleton, fps, up, samples, stats: as in load_motions; frames_per_batch: bound on clips x frames at once,
     by default what suits the device. After setup, motions holds the clips (take some out to leave them alone) and
-    failures what could not be read.
+    failures what could not be read. Each of several processes gets the batches of its Share.
     """
 
     def __init__(
@@ -292,11 +315,16 @@ class MotionData(LightningDataModule):
         self.frames_per_batch = frames_per_batch
         self.motions: list[Motion] = []
         self.failures: list[Failure] = []
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
 
     def setup(self, stage: str) -> None:
         self.motions, self.failures = load_motions(self.sources, **self.reading)
 
     def predict_dataloader(self) -> DataLoader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        groups = group(self.motions, self.frames_per_batch or (GPU_FRAMES if on_gpu else CPU_FRAMES))
-        return DataLoader(groups, batch_size=None, collate_fn=collate)
+        processes, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        bound = GPU_FRAMES if on_gpu else CPU_FRAMES
+        if processes > 1:  # smaller batches where there is not a full one for each
+            bound = min(bound, max(sum(motion.length for motion in self.motions) // processes, 1))
+        groups = group(self.motions, self.frames_per_batch or bound)
+        return DataLoader(groups, batch_size=None, sampler=Share(groups, processes, rank), collate_fn=collate)

@@ -25,23 +25,26 @@ def fit_files(
     out: str,
     *,
     formats: list[str],
+    out_fps: float | None,
     resume: bool,
     logger: str,
     device: str,
+    devices: int,
     model: dict,
     reading: dict,
     config: str,
 ) -> int:
     """Fit all sources through one Trainer.predict into the folder `out`; returns the exit code.
 
-    model: arguments of SMPLify3D; reading: of MotionData; config: the whole command as YAML, logged as it is.
+    devices: so many processes share the clips; model: arguments of SMPLify3D; reading: of MotionData; config: the whole
+    command as YAML, logged as it is.
     """
     if logger not in ("csv", "wandb"):
         raise InputError(f"unknown logger {logger!r}. --logger takes csv, or wandb for W&B beside the CSV.")
-    writer = FitWriter(out, formats, resume)
+    writer = FitWriter(out, formats, resume, out_fps)
     module, data = SMPLify3D(**model), MotionData(sources, **reading)
     loggers = [wandb_logger(writer.logs)] if logger == "wandb" else []
-    trainer = predictor(device, [writer, ConfigLog(writer, config)], loggers)
+    trainer = predictor(device, devices, [writer, ConfigLog(writer, config)], loggers)
     trainer.predict(module, datamodule=data, return_predictions=False)
     return writer.exit_code
 
@@ -54,20 +57,25 @@ class ConfigLog(Callback):
         self.config = config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_config(self.writer.logs, trainer.loggers, self.config)
+        if trainer.is_global_zero:
+            log_config(self.writer.logs, trainer.loggers, self.config)
 
 
-def predictor(device: str, callbacks: list[Callback], loggers: list) -> Trainer:
+def predictor(device: str, devices: int, callbacks: list[Callback], loggers: list) -> Trainer:
     """A Trainer for Trainer.predict on auto, cpu, cuda or cuda:N. Raises InputError for a device that is not here."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
         raise InputError(f"unknown device {device!r}. --device takes auto, cpu, cuda or cuda:N, N from 0.")
+    if devices < 1 or (number and devices > 1):
+        one = f" The device {device} is one." if number else ""
+        raise InputError(f"--devices takes a number of processes from 1, each with a device of its own.{one}")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return Trainer(
             accelerator=kind,
-            devices=[int(number)] if number and kind == "cuda" else 1,
+            devices=[int(number)] if number and kind == "cuda" else devices,
+            strategy="ddp" if devices > 1 else "auto",
             callbacks=callbacks,
             logger=loggers or False,
             enable_progress_bar=sys.stdout.isatty(),
@@ -86,6 +94,7 @@ def settle() -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # else Lightning shares the cores out among several processes
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")

@@ -1,12 +1,18 @@
 """The callback that takes fitted clips from Trainer.predict to disk: files, journal, a line a clip, report, curves."""
 
 import json
+import platform
+import signal
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fitting.curves import curve_rows, log_curves, write_csv
@@ -15,6 +21,7 @@ from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
 from fitting.report import clip_report, failure_report, run_report, unfitted_report
+from fitting.resample import check_rate, resample, resampled_length
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from fitting.data import Batch, Motion
     from fitting.result import FitResult
 
+LONGEST_WAIT = timedelta(days=30)  # of the process that is done first, for the last
+LEFT = "The run ended before this clip; --resume fits it."
 FAILED = "failed"  # the status of a FitResult without parameters worth writing
 # Measured on one server core, seconds a frame: what a fit costs by preset, and what writing costs by format.
 FIT_SECONDS = {"careful": 0.003, "quick": 0.0006, "reference": 0.002}
@@ -33,19 +42,35 @@ class FitWriter(Callback):
 
     folder: where everything goes, in a subfolder a source when there are several; formats: names in
     fitting.export.FORMATS; resume: leave out clips that an earlier, perhaps killed, run finished in this folder from
-    the same input and settings.
+    the same input and settings; out_fps: the files' frames a second, by default the input's. The report then counts the
+    files' frames; its errors and jerk are those of the fit, on the frames of the input.
+
+    With several processes each writes its own clips; rank 0 decides at the start what there is to do, and writes the
+    report from what all have sent it at the end.
     """
 
-    def __init__(self, folder: str = "outputs", formats: Sequence[str] = DEFAULT_FORMATS, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str = "outputs",
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        resume: bool = False,
+        out_fps: float | None = None,
+    ) -> None:
         targets("", folder, formats)  # refuses unknown formats
+        if out_fps is not None:
+            check_rate(out_fps)
         self.folder = Path(folder)
         self.formats = list(formats)
         self.resume = resume
+        self.out_fps = out_fps
         self.logs = self.folder / "logs"
         self.journal = Journal(self.logs / "clips")
         self.settings: dict[str, Any] = {}
         self.motions: list[Motion] = []
         self.not_read: list[dict] = []
+        self.own: dict[str, Entry] = {}  # what this process has written
+        self.processes: dist.ProcessGroup | None = None
+        self.terminated = False
         self.exit_code = 0  # after the run: 1 when some clips failed and others were written, 2 when none was written
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -53,19 +78,25 @@ class FitWriter(Callback):
         if stage != "predict":
             return
         data = trainer.datamodule
-        if not data.motions:
-            raise InputError("\n".join(f"{failure.source}: {failure.message}" for failure in data.failures))
-        check_folder(self.folder)
         # what begins with _ is LightningCLI's
         model = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
-        self.settings = {"version": __version__, "formats": self.formats, **by_content(model)}
+        self.settings = {"version": __version__, "formats": self.formats, "out_fps": self.out_fps, **by_content(model)}
         self.motions = list(data.motions)
         self.not_read = [failure_report(failure.source, failure.message) for failure in data.failures]
-        self._refuse_others()
-        if self.resume:
-            data.motions = [motion for motion in self.motions if not self._done(motion)]
-        if trainer.is_global_zero:
-            self._announce(data.motions, pl_module.hparams.get("preset"))
+        if dist.is_initialized():
+            self.processes = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        todo = self._agreed(trainer, pl_module.hparams.get("preset"))
+        data.motions = [motion for motion in self.motions if clip_name(motion) in todo]
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """SIGTERM ends the run after the clip at hand. Lightning's handler goes on, and waits for all processes."""
+
+        def terminate(*_: Any) -> None:
+            self.terminated = True
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGTERM)
+
+        on_sigterm(terminate)
 
     def on_predict_batch_start(self, *_: Any) -> None:
         self.started = time.perf_counter()
@@ -77,28 +108,81 @@ class FitWriter(Callback):
         a_frame = (time.perf_counter() - self.started) / max(sum(result.length for result in outputs), 1)
         for result in outputs:
             self._write(result, a_frame * result.length)
+            if self.terminated:
+                say(f"Terminated; what is finished stays, and --resume goes on in {self.folder}")
+                sys.exit(128 + signal.SIGTERM)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """What ends this process ends those that it started; after SIGTERM they end by themselves."""
+        if trainer.strategy.launcher is not None and not self.terminated:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write report.json and the loss curves, once every process has written its clips."""
         if stage != "predict":
             return
-        trainer.strategy.barrier("clips written")
+        written = self._gather(trainer)
         if trainer.is_global_zero:
-            self._report(trainer, pl_module)
+            self._report(trainer, pl_module, written)
+
+    def _gather(self, trainer: Trainer) -> dict[str, Entry]:
+        """On rank 0 what all processes have written, by message: a network folder may show new files late."""
+        if not self.processes:
+            return self.own
+        on_sigterm(signal.SIG_DFL)  # everything is written; no handler runs while gloo waits
+        everybody = [{}] * trainer.world_size if trainer.is_global_zero else None
+        try:
+            dist.gather_object(self.own, everybody, group=self.processes)
+        except RuntimeError:  # gloo notices at once when a process is gone
+            sys.exit(f"thetafit: another process of this run ended early; --resume does the rest in {self.folder}")
+        return {clip: entry for own in everybody or [] for clip, entry in own.items()}
+
+    def _agreed(self, trainer: Trainer, preset: str | None) -> set[str]:
+        """The clips to fit, as rank 0 sees it: a network folder may look older from elsewhere."""
+        clips = [(clip_name(motion), motion.length) for motion in self.motions]
+        decision = (clips, *self._decide(preset)) if trainer.is_global_zero else None
+        expected, todo, problem = trainer.strategy.broadcast(decision)
+        if problem and trainer.is_global_zero:
+            raise InputError(problem)
+        if problem:
+            sys.exit(2)  # rank 0 says why
+        if clips != expected:
+            raise InputError(
+                f"process {trainer.global_rank} on {platform.node()} reads {len(clips)} clips, other than the "
+                f"{len(expected)} of process 0. All machines need the same motion files under the same paths."
+            )
+        return todo
+
+    def _decide(self, preset: str | None) -> tuple[set[str], str | None]:
+        """The clips to fit, announced; or why the run cannot start."""
+        try:
+            if not self.motions:
+                raise InputError("\n".join(f"{report['source']}: {report['message']}" for report in self.not_read))
+            check_folder(self.folder)
+            self._refuse_others()
+            todo = [motion for motion in self.motions if not (self.resume and self._done(motion))]
+            self._announce(todo, preset)
+        except InputError as error:
+            return set(), str(error)
+        return {clip_name(motion) for motion in todo}, None
 
     def _write(self, result: "FitResult", fit_seconds: float) -> None:
         started, clip, losses = time.perf_counter(), clip_name(result.motion), {}
         self.journal.forget(clip)
         if result.status != FAILED:
-            paths = export(result, self.folder / result.motion.folder, self.formats)
+            out = result if self.out_fps is None else resample(result, self.out_fps)
+            paths = export(out, self.folder / result.motion.folder, self.formats)
             report = clip_report(result, [path.relative_to(self.folder).as_posix() for path in paths])
+            report |= {"frames": out.length, "fps": float(out.fps)}
             losses = {stage: {k: v.tolist() for k, v in terms.items()} for stage, terms in result.losses.items()}
         else:
             report = unfitted_report(result.motion, result.status, result.message)
         seconds = fit_seconds + time.perf_counter() - started
         source = str(Path(result.motion.source).absolute())
-        self.journal.write(clip, Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds))
-        print(line(clip, report, seconds), flush=True)
+        entry = Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds)
+        self.journal.write(clip, entry)
+        self.own[clip] = entry
+        say(line(clip, report, seconds))
 
     def _done(self, motion: "Motion") -> bool:
         entry = self.journal.read(clip_name(motion))
@@ -126,16 +210,23 @@ class FitWriter(Callback):
             print(f"{report['source']}: not read. {report['message']}", flush=True)
         if len(motions) < len(self.motions):
             print(f"{len(self.motions) - len(motions)} of {len(self.motions)} clips are done already", flush=True)
-        frames = sum(motion.length for motion in motions)
+        frames = sum(resampled_length(motion.length, motion.fps, self.out_fps or motion.fps) for motion in motions)
         check_space(self.folder, frames, self.formats)
         said = expectation(len(motions), frames, preset, self.formats)
         if said:
             print(said, flush=True)
 
-    def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        entries = {clip: self.journal.read(clip) for clip in map(clip_name, self.motions)}
+    def _report(self, trainer: Trainer, pl_module: LightningModule, written: dict[str, Entry]) -> None:
+        """Every clip in the order of the input: written by this run, or by the one that it resumes."""
+        left = {clip_name(motion) for motion in trainer.datamodule.motions} - written.keys()
+        names = [clip_name(motion) for motion in self.motions]
+        entries = {clip: written.get(clip) or self.journal.read(clip) for clip in names if clip not in left}
+        clips = [
+            entries[clip].report if clip in entries else unfitted_report(motion, "not reached", LEFT)
+            for clip, motion in zip(names, self.motions, strict=True)
+        ]
+        clips += self.not_read
         seconds = sum(entry.seconds for entry in entries.values())
-        clips = [entry.report for entry in entries.values()] + self.not_read
         preset, device = pl_module.hparams.get("preset"), device_name(pl_module.device)
         report = run_report(clips, seconds, device, preset, pl_module.body.name)
         with atomic_path(self.folder / "report.json") as temporary:
@@ -150,10 +241,21 @@ class FitWriter(Callback):
         print(f"{done}: see {self.folder / 'report.json'}", flush=True)
 
 
+def on_sigterm(handler: Callable | signal.Handlers) -> None:
+    """What SIGTERM does until Lightning restores it; nothing new in a thread, where Python takes no handlers."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
 def expectation(clips: int, frames: int, preset: str | None, formats: list[str]) -> str | None:
     """What to expect of a run of over a minute; None of a shorter one."""
     seconds = frames * (FIT_SECONDS.get(preset, 0) + sum(WRITE_SECONDS.get(name, 0) for name in formats))
     return f"{clips} clips, {frames} frames: about {seconds / 60:.0f} min on one core" if seconds > 60 else None
+
+
+def say(text: str) -> None:
+    """A line to standard output in one piece, whatever other processes write there."""
+    print(f"{text}\n", end="", flush=True)
 
 
 def line(clip: str, report: dict, seconds: float) -> str:
