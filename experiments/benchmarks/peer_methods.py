@@ -242,9 +242,9 @@ METHODS = {
     "thetafit careful": Method(partial(thetafit, "careful", "lm")),
     "thetafit quick": Method(partial(thetafit, "quick", "lm")),
     "thetafit reference": Method(partial(thetafit, "reference", "lm")),
-    "reference loop": Method(reference_loop, packages=("smplx",), warm_up=False),
     "smplfitter": Method(smplfitter, "mesh and 24 joints", ("smplfitter",), needs_vertices=True),
     "smplfitter, joints alone": Method(smplfitter_joints, packages=("smplfitter",)),
     "scipy least_squares": Method(partial(frame_by_frame, scipy_solve), packages=("scipy",)),
     "pypose LM": Method(partial(frame_by_frame, pypose_solve), packages=("pypose",)),
+    "reference loop": Method(reference_loop, packages=("smplx",), warm_up=False),
 }

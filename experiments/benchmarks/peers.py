@@ -1,6 +1,6 @@
 """thetafit beside others that turn joints into SMPL parameters: one run, the same clips, one thread, CPU seconds.
 
-    python experiments/benchmarks/peers.py                        # everything that is installed: 8 CPU minutes
+    python experiments/benchmarks/peers.py                        # everything that is installed: 4 CPU minutes
     python experiments/benchmarks/peers.py --only ours --frames 20
     python experiments/benchmarks/peers.py --json experiments/benchmarks/results/peers.json
 
@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--only", type=_methods, default=list(METHODS), metavar="NAME,...", help=f"ours, or any of {', '.join(METHODS)}"
     )
-    add("--frames", type=int, default=60, help="the first so many frames of each clip (60)")
-    add("--max-seconds", type=float, default=60, help="stop the reference's loop after so many CPU seconds a clip (60)")
+    add("--frames", type=int, default=30, help="the first so many frames of each clip (30)")
+    add("--max-seconds", type=float, default=20, help="stop the reference's loop after so many CPU seconds a clip (20)")
     add("--json", type=Path, help="write the figures here")
     return parser
 
