@@ -95,8 +95,10 @@ def comma_list(text: str) -> list[str]:
 
 def comma_numbers(text: str | None) -> list[int] | None:
     """`0,2` -> [0, 2]."""
+    if text is None:
+        return None
     try:
-        return None if text is None else [int(number) for number in comma_list(text)]
+        return [int(number) for number in text.split(",")]
     except ValueError:
         raise InputError(
             f"--samples takes numbers of samples, separated by commas, such as 0,2; got {text!r}."

@@ -4,6 +4,7 @@ import difflib
 import glob
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ FILM = re.compile(r"(?:sample|row)(\d+)_(?:rep|col)(\d+)\.mp4")
 SUFFIXES = (".npy", ".npz")
 STATISTICS = ("mean.npy", "std.npy", "t2m_mean.npy", "t2m_std.npy", "kit_mean.npy", "kit_std.npy")
 PARAMETERS = "_smpl_params.npy"
+FIT_KEYS = {"poses.npy", "trans.npy", "joints.npy", "body.npy"}  # what only the .npz of a fit has together
 
 Found = list[tuple[Path, tuple[int, int] | None]]
 
@@ -43,11 +45,14 @@ def find_files(sources: Iterable[str | Path]) -> tuple[list[MotionFile], list[Fa
     each gets a subfolder of its own name, made distinct where two have the same.
     """
     expanded, failures = [], []
-    for source in dict.fromkeys(map(str, sources)):
+    named: dict[str, str] = {}
+    for source in map(str, sources):
+        named.setdefault(os.path.abspath(source), source)
+    for source in named.values():
         try:
             expanded.append(_expand(source))
         except InputError as error:
-            failures.append(Failure(source, str(error)))
+            failures.append(Failure(source or "''", str(error)))
         except OSError as error:
             failures.append(Failure(source, f"cannot be read: {error.strerror}"))
     roots = list(dict.fromkeys(os.path.abspath(root) for root, _ in expanded))
@@ -86,6 +91,8 @@ def _distinct(labels: list[str]) -> list[str]:
 def _expand(source: str) -> tuple[Path, Found]:
     """The root that a source's tree hangs on, and the files in it with the clip asked for."""
     path = Path(source)
+    if not source:
+        raise InputError("an empty name; for the folder you are in give .")
     film = FILM.fullmatch(path.name)
     if film:
         results = path.with_name("results.npy")
@@ -102,11 +109,21 @@ def _expand(source: str) -> tuple[Path, Found]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """The .npy and .npz in a folder and below, without statistics and what a fit wrote (smpl_params and its .npz)."""
+    """The .npy and .npz in a folder and below, without statistics and what a fit wrote (smpl_params and .npz)."""
     arrays = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    parameters = {path for path in arrays if path.name.endswith(PARAMETERS)}
-    written = {path.with_name(path.name.removesuffix(PARAMETERS) + ".npz") for path in parameters}
-    return [path for path in arrays if path.name.lower() not in STATISTICS and path not in parameters | written]
+    motions = [path for path in arrays if path.name.lower() not in STATISTICS]
+    return [path for path in motions if not path.name.endswith(PARAMETERS) and not _written_by_fit(path)]
+
+
+def _written_by_fit(path: Path) -> bool:
+    """Whether a .npz is what a fit wrote; so that DIR may lie among the sources of the next run."""
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return FIT_KEYS <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # reading it will say what is wrong
 
 
 def _refuse_folder(folder: Path) -> list[Path]:

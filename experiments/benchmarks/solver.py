@@ -88,7 +88,7 @@ def reference(args: argparse.Namespace) -> dict[str, Any]:
     Same clip, body, mixture, mean pose, one shape a frame; both are judged by the reference's own loss, all terms.
     """
     target, gmm, prior, pickled = _case(args)
-    theirs = fit_reference(target, pickled, gmm, _mean_pose(prior), np.zeros(10), max_seconds=args.max_seconds)
+    theirs = fit_reference(target, pickled, gmm, mean_pose(prior), np.zeros(10), max_seconds=args.max_seconds)
     ours = _judged(target, gmm, prior, pickled, "lm")
     row = {
         "frames": len(target),
@@ -127,7 +127,7 @@ def _case(args: argparse.Namespace) -> tuple[np.ndarray, dict, str | None, Path]
     print(f"  {min(args.frames, len(joints))} frames of {clip or 'keyed motion'}, prior {prior or 'of thetafit'}")
     loaded = PosePrior.load(prior, dtype=torch.float64)
     gmm = {"means": loaded.means, "covars": loaded.covariances, "weights": loaded.log_weights.exp()}
-    return joints[: args.frames], {name: value.numpy() for name, value in gmm.items()}, prior, _pickled_body()
+    return joints[: args.frames], {name: value.numpy() for name, value in gmm.items()}, prior, pickled_body()
 
 
 @cache
@@ -136,7 +136,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 @cache
-def _pickled_body() -> Path:
+def pickled_body() -> Path:
     """The embedded body as smplx wants it: an SMPL pickle, with pose correctives of zero."""
     with np.load(ROOT / "models/assets/mh_neutral.npz", allow_pickle=False) as file:
         names = ("v_template", "f", "weights", "J_regressor", "shapedirs", "kintree_table")
@@ -147,7 +147,7 @@ def _pickled_body() -> Path:
     return path
 
 
-def _mean_pose(prior: str | None) -> np.ndarray:
+def mean_pose(prior: str | None) -> np.ndarray:
     """(72,): the prior's mean pose behind an upright root, where both methods begin."""
     return np.concatenate([np.zeros(3), PosePrior.load(prior).mean_pose.numpy()])
 
@@ -157,7 +157,7 @@ def _judged(target: np.ndarray, gmm: dict, prior: str | None, body: Path, solver
     module = SMPLify3D(preset="reference", prior=prior, solver=solver)
     batch = collate([Motion("clip", joints=target.astype(np.float32))])
     seconds, (result,) = cpu_seconds(partial(module.fit, batch), REPEATS if solver == "lm" else 1)
-    problem = load_problem(target, body, gmm, _mean_pose(prior), np.zeros(10))
+    problem = load_problem(target, body, gmm, mean_pose(prior), np.zeros(10))
     fitted = summary(problem, result.thetas.reshape(-1, 72), result.betas, result.transl)
     return fitted | {"cpu_seconds": seconds, "status": str(result.status)}
 

@@ -61,9 +61,11 @@ FORMATS = {
 def targets(name: str, folder: str | Path, formats: Iterable[str] = DEFAULT_FORMATS) -> dict[Path, Format]:
     """Where a clip called `name` is written: path -> format, in the order asked for, each once.
 
-    Raises InputError for an unknown format name.
+    Raises InputError for an unknown format name, and for none.
     """
     wanted = list(formats)
+    if not wanted:
+        raise InputError(f"no format given. --formats takes any of these, separated by commas: {', '.join(FORMATS)}.")
     unknown = [format for format in wanted if format not in FORMATS]
     if unknown:
         given, known = ", ".join(map(repr, unknown)), ", ".join(FORMATS)

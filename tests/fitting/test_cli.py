@@ -253,6 +253,32 @@ def test_parser_knows_both_commands() -> None:
     assert config.sources == ["a", "b"] and comma_numbers(config.samples) == [0, 2] and comma_numbers(None) is None
 
 
+def test_output_inside_the_source_folder_is_no_input_of_the_next_run(tmp_path: Path) -> None:
+    save_joints(tmp_path / "walk.npy")
+    for out in (tmp_path, tmp_path / "out", tmp_path / "out"):
+        assert fit(tmp_path, "--out", out, *FAST) == 0
+        assert [clip["name"] for clip in report(out)["clips"]] == ["walk"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--formats", ""), "no format given"),
+        (("--formats", " , "), "smpl_params, npz"),
+        (("--samples", ""), "such as 0,2"),
+        (("--samples", "1,,2"), "such as 0,2"),
+    ],
+)
+def test_empty_lists_are_refused(arguments: tuple[str, str], words: str, tmp_path: Path, capsys) -> None:
+    assert fit(save_joints(tmp_path / "walk.npy"), "--out", tmp_path / "out", *arguments) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, capsys) -> None:
+    assert fit("", "--out", tmp_path) == 2
+    assert "empty name" in capsys.readouterr().err
+
+
 def test_console_script_is_the_same_main() -> None:
     text = (ROOT / "setup.cfg").read_text()
     assert "thetafit = fitting.cli:main" in text

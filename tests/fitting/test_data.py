@@ -266,8 +266,17 @@ def test_a_folder_keeps_its_tree(tmp_path):
 def test_what_a_fit_wrote_is_left_out_of_a_folder(tmp_path):
     save(tmp_path / "results.npy", results(1, 1))
     save(tmp_path / "sample00_rep00_smpl_params.npy", {"motion": rotation_clip()[0]})
-    np.savez(tmp_path / "sample00_rep00.npz", joints=person())
+    keys = {"poses": np.zeros((9, 72)), "trans": np.zeros((9, 3)), "joints": person(), "body": "mh_neutral"}
+    for name in ("sample00_rep00.npz", "out/alone.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.savez(tmp_path / name, **keys)
     assert places(load(tmp_path)) == ["/sample00_rep00"]
+    assert places(load(tmp_path / "out" / "alone.npz")) == ["/alone"]  # named, it is read
+
+
+def test_the_same_file_under_two_names_is_read_once(tmp_path):
+    path = save(tmp_path / "walk.npy", person())
+    assert places(load([path, tmp_path / "." / "walk.npy", f"{tmp_path}/x/../walk.npy"])) == ["/walk"]
 
 
 def test_several_sources_get_a_subfolder_each(tmp_path):
