@@ -115,7 +115,7 @@ class Stream:
         given = np.asarray(joints, dtype=np.float64)
         if given.shape != (JOINTS, 3):
             raise InputError(f"a frame has shape {given.shape}; expected (22, 3), joints in SMPL's order.")
-        with torch.inference_mode():
+        with torch.inference_mode(), np.errstate(over="ignore", invalid="ignore"):
             seen = self._start(given) if self.state is None else self._follow(given)
             pose = self._answer(seen)
         return Pose(**{name: x.clone() if isinstance(x, Tensor) else x for name, x in vars(pose).items()})
@@ -215,10 +215,14 @@ class Stream:
         sum.
         """
         self.state, moved = self.state.moved(wanted.view(1, 1, -1), 0), wanted
+        lesson = torch.zeros_like(self.information), torch.zeros_like(self.evidence)
         for _ in range(most):
-            state, step, lesson = self._step(pull, moved - wanted)
-            self.state, moved = state, moved + step
-            if step.abs().max() < SMALL_STEP:
+            state, step, news = self._step(pull, moved - wanted)
+            largest = float(step.abs().max())
+            if not math.isfinite(largest):  # the target is out of this world, the state stays in it
+                break
+            self.state, moved, lesson = state, moved + step, news
+            if largest < SMALL_STEP:
                 break
         self._pose()
         return lesson, moved

@@ -110,7 +110,11 @@ def print_mean(rows: list[dict]) -> None:
     mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "clip"}
     mean["ratio"] = mean["live_mm"] / mean["quick_mm"]
     print("mean over clips: live {live_mm:.2f} mm, quick {quick_mm:.2f} mm, ratio {ratio:.3f};".format(**mean))
-    print("wall {wall_ms:.2f} ms, 99 % {wall_p99_ms:.2f} ms; CPU {cpu_ms:.2f} ms, 99 % {cpu_p99_ms:.2f} ms;".format(**mean))
+    print(
+        "wall {wall_ms:.2f} ms, 99 % {wall_p99_ms:.2f} ms; CPU {cpu_ms:.2f} ms, 99 % {cpu_p99_ms:.2f} ms;".format(
+            **mean
+        )
+    )
     print("first frame {first_frame_ms:.0f} ms".format(**mean))
 
 

@@ -117,11 +117,11 @@ def test_noise_level_is_that_of_the_noise(keyed: np.ndarray) -> None:
 def broken(joints: np.ndarray, frame: int, kind: str) -> np.ndarray:
     """The motion with one bad frame."""
     out = joints.copy()
-    out[frame] = {"nan": np.nan, "zeros": 0.0, "jump": out[frame] + 5, "scattered": out[frame] * 40}[kind]
+    out[frame] = {"nan": np.nan, "zeros": 0.0, "jump": out[frame] + 5, "scattered": out[frame] * 40, "huge": 1e30}[kind]
     return out
 
 
-@pytest.mark.parametrize("kind", ["nan", "zeros", "jump", "scattered"])
+@pytest.mark.parametrize("kind", ["nan", "zeros", "jump", "scattered", "huge"])
 def test_a_bad_frame_is_bridged_and_the_next_is_as_without_it(stream: Stream, keyed: np.ndarray, kind: str) -> None:
     good, poses = run(stream, keyed[:60]), run(stream, broken(keyed[:60], 30, kind))
     assert not poses[30].seen.any() and np.isnan(poses[30].error)
@@ -281,6 +281,12 @@ def test_wrong_arguments_say_what_would_work() -> None:
     for options, word in ((("--port", "70000"), "65535"), (("--fps", "0"), "1000"), (("--body", "no.npz"), "no.npz")):
         done = subprocess.run(command("stream", *options), input="", env=environment(), capture_output=True, text=True)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture) -> None:
+    page = (ROOT / "docs" / "stream.md").read_text()
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    assert "torch.Size([24, 3])" in capsys.readouterr().out
 
 
 def test_body_by_model(keyed: np.ndarray) -> None:
