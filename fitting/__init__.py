@@ -7,7 +7,7 @@ result.save("walk")  # walk_smpl_params.npy, walk.npz, walk.glb
 
 from typing import Any
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "Stream", "fit"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from fitting.result import FitResult
 
         return FitResult
+    if name == "Stream":
+        from fitting.stream import Stream
+
+        return Stream
     raise AttributeError(f"module 'fitting' has no attribute {name!r}")

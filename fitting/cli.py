@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `thetafit evaluate` and `thetafit demo`."""
+"""The command line: `thetafit fit`, `evaluate`, `demo` and `stream`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> int:
     config = build_parser().parse_args(args)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
-    commands = {"fit": fit, "evaluate": evaluate, "demo": demo}
+    commands = {"fit": fit, "evaluate": evaluate, "demo": demo, "stream": stream}
     return guarded(commands[config.subcommand], config[config.subcommand])
 
 
@@ -33,6 +33,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
+    commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
     return parser
 
 
@@ -54,6 +55,17 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--truth", metavar="FILE", help=truth)
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there too")
+    return parser
+
+
+def stream_parser() -> ArgumentParser:
+    """The arguments of `thetafit stream`."""
+    about = "Fit frames as they come: a line with 22 x 3 numbers in, a line of JSON with the pose out (docs/stream.md)."
+    parser = ArgumentParser(description=about)
+    parser.add_argument("--fps", type=float, default=20.0, metavar="F", help="frames a second (default: %(default)s)")
+    parser.add_argument("--body", metavar="FILE", help="any SMPL-family file instead of the embedded body")
+    port = "answer clients of 127.0.0.1 on this port, 0 = any free one, instead of standard input"
+    parser.add_argument("--port", type=int, metavar="N", help=port)
     return parser
 
 
@@ -133,6 +145,13 @@ def demo(config: Namespace) -> int:
         return fit(fit_parser().parse_args([str(source), "--out", str(out)]))
 
     return show_demo(Path(config.out), fit_file)
+
+
+def stream(config: Namespace) -> int:
+    """`thetafit stream`."""
+    from fitting.streaming import stream_lines
+
+    return stream_lines(config.fps, config.body, config.port)
 
 
 if __name__ == "__main__":

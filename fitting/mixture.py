@@ -40,21 +40,34 @@ class Mixture:
         return torch.softmax(-self.whitened(pose)[1], -1)
 
 
-def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor) -> Tensor:
-    """The 69 numbers of a body pose from the fitted ones: pose (N, d) at dims -> (N, 69) radians.
+class Completion:
+    """What the prior expects of the numbers of a body pose that are not fitted, with its constants computed once."""
 
-    What the joints cannot see is the mixture's conditional mean: E[u | v] = m_u + C_uv C_vv^-1 (v - m_v) by component.
-    """
-    mixture = Mixture(prior, dims, pose.dtype)
-    full = pose.new_zeros(len(pose), 69)
-    full[:, dims] = pose
-    hidden = torch.ones(69, dtype=torch.bool, device=pose.device)
-    hidden[dims] = False
-    hidden = hidden.nonzero()[:, 0]
-    if len(hidden):
+    def __init__(self, prior: PosePrior, dims: Tensor, dtype: torch.dtype = torch.float32):
+        self.mixture, self.dims = Mixture(prior, dims, dtype), dims
+        hidden = torch.ones(69, dtype=torch.bool, device=dims.device)
+        hidden[dims] = False
+        self.hidden = hidden.nonzero()[:, 0]
         covariances, means = prior.covariances.double(), prior.means.double()
-        gain = torch.linalg.solve(covariances[:, dims[:, None], dims], covariances[:, dims[:, None], hidden])
-        deviation = pose.double()[:, None] - means[:, dims]
-        expected = means[:, hidden] + torch.einsum("nkv,kvu->nku", deviation, gain)
-        full[:, hidden] = (mixture.shares(pose).double()[..., None] * expected).sum(1).to(pose)
-    return full
+        self.means, self.expected = means[:, dims], means[:, self.hidden]
+        seen = covariances[:, dims[:, None], dims]
+        self.gain = torch.linalg.solve(seen, covariances[:, dims[:, None], self.hidden])
+
+    def __call__(self, pose: Tensor) -> Tensor:
+        """The 69 numbers of a body pose from the fitted ones: pose (N, d) at dims -> (N, 69) radians.
+
+        What the joints cannot see is the mixture's conditional mean: E[u | v] = m_u + C_uv C_vv^-1 (v - m_v) by
+        component.
+        """
+        full = pose.new_zeros(len(pose), 69)
+        full[:, self.dims] = pose
+        if len(self.hidden):
+            deviation = pose.double()[:, None] - self.means
+            expected = self.expected + torch.einsum("nkv,kvu->nku", deviation, self.gain)
+            full[:, self.hidden] = (self.mixture.shares(pose).double()[..., None] * expected).sum(1).to(pose)
+        return full
+
+
+def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor) -> Tensor:
+    """The 69 numbers of a body pose from the fitted ones: pose (N, d) at dims -> (N, 69) radians."""
+    return Completion(prior, dims, pose.dtype)(pose)
