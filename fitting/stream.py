@@ -43,11 +43,8 @@ REST = 0.2  # seconds in which a motion that is not seen any more comes to rest
 REACH, FASTEST = 0.25, 12.0  # metres, metres a second: what is farther from its last place than both allow has jumped
 WARM_UP = 4  # calls after which a recording is at its speed
 BONE = 2.0  # a bone longer or shorter than the body's by this factor is none
-WORSE, TOLERATED = (
-    2.0,
-    0.03,
-)  # an error above WORSE x the usual one + TOLERATED metres is tried from a new start as well
-
+# an error above WORSE x the usual one + TOLERATED metres is tried from a new start as well
+WORSE, TOLERATED = 2.0, 0.03
 
 Lesson = tuple[Tensor, Tensor]  # information (B, B) and evidence (B,) of a frame about the betas
 
@@ -194,9 +191,11 @@ class Stream:
         self._pose()
 
     def _place(self, given: np.ndarray, seen: np.ndarray) -> None:
-        """Make a frame the target; joints that are not believed count nothing."""
+        """Make a frame the target; joints that are not believed stay where they are and count nothing."""
         self.recent.append(np.where(seen[:, None], given, np.nan))
-        targets = np.where(seen[:, None], given - self.centre, 0)
+        targets = given - self.centre
+        if not seen.all():
+            targets[~seen] = self.joints.double().numpy()[~seen]
         self.targets = torch.as_tensor(targets, dtype=torch.float32)[None]
         self.confidence = torch.as_tensor(seen, dtype=torch.float32)[None]
 
@@ -238,14 +237,16 @@ class Stream:
         problem, rig, terms = self.problem, self.problem.rig, module.preset.stages["pose"].terms
         completion = Completion(module.prior, problem.fitted_dims)
 
-        def step(transl, root, pose, betas, targets, confidence, *memory):
+        def step(
+            transl: Tensor, root: Tensor, pose: Tensor, betas: Tensor, targets: Tensor, seen: Tensor, *memory: Tensor
+        ):
             state = State(transl, root, pose, betas)
-            energy = Energy(terms, replace(problem, targets=targets, confidence=confidence))
+            energy = Energy(terms, replace(problem, targets=targets, confidence=seen))
             step, betas_step, *lesson = arrow_step(energy.normal(rig.posed(state)), betas[0], *memory)
             moved = state.moved(step.view(1, 1, -1), betas_step)
             return *vars(moved).values(), step, *lesson
 
-        def pose(transl, root, pose, betas):
+        def pose(transl: Tensor, root: Tensor, pose: Tensor, betas: Tensor):
             thetas = torch.cat((matrix_to_axis_angle(root[0]), completion(pose.view(1, -1)).view(23, 3)))
             return thetas, rig.posed(State(transl, root, pose, betas)).joints[0, :JOINTS]
 
