@@ -6,8 +6,9 @@ dx/dy = -H^-1 d2E/dxdy with H the true Hessian. Backward solves H u = dL/dx by c
 exact; the preconditioner is a factorisation made once, at the end of the fit.
 """
 
+import copy
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from fitting.curvature import CurvedEnergy
 from fitting.data import Batch
 from fitting.energy import Energy
+from fitting.noise import Noise
 from fitting.problem import Problem
 from fitting.rig import State
 from fitting.smplify3d import SMPLify3D
@@ -26,6 +28,7 @@ from models.errors import InputError
 
 ITERATIONS = 200  # of the damped Newton method that goes on after the fit
 NEWTON = 6  # undamped steps after those, down to rounding
+EPS = torch.finfo(torch.float64).eps
 CONJUGATE = 100  # directions of conjugate gradients
 
 
@@ -35,25 +38,27 @@ def fit_layer(
     """joints (clips, frames, 22, 3), metres, y up -> thetas (clips, frames, 24, 3), betas (clips, B), transl (clips,
     frames, 3), differentiable by the joints.
 
-    mask (clips, frames) is true on valid frames, the first of each clip; padding gives
-    zeros and gets a zero gradient. fps: one for all or (clips,). module: a SMPLify3D of the joints' device and dtype, or
-    the name of a preset; betas are (clips, frames, B) for a preset with one shape a frame. A clip without a minimum to
-    differentiate at gets a zero gradient and a warning. Raises InputError for other shapes and for solvers but "lm".
+    mask (clips, frames): true on valid frames, the first of each clip; padding gives zeros and gets a zero gradient.
+    fps: one for all, or (clips,). module: a SMPLify3D, or the name of a preset; betas are (clips, frames, B) for a
+    preset with one shape a frame. A clip without a minimum to differentiate at gets a zero gradient and a warning.
+    Everything is computed in float64 (the Hessian's condition is 1e6, which float32 does not bear); the answer has the
+    joints' dtype. Raises InputError for other shapes and for solvers but "lm".
     """
-    if isinstance(module, str):
-        module = SMPLify3D(preset=module).to(joints)
+    module = SMPLify3D(preset=module) if isinstance(module, str) else module
     mask = joints.new_ones(joints.shape[:2], dtype=torch.bool) if mask is None else mask.to(joints.device)
     _check(joints, mask, module)
-    fps = torch.as_tensor(fps, dtype=joints.dtype, device=joints.device).expand(len(joints))
-    minimum = Minimum(module, joints, mask, fps)
+    module = copy.deepcopy(module).to(joints.device, torch.float64)
+    fps = torch.as_tensor(fps, dtype=torch.float64, device=joints.device).expand(len(joints))
+    minimum = Minimum(module, joints.double(), mask, fps, torch.finfo(joints.dtype).eps)
     if not minimum.settled.all():
         _warn(minimum.settled, "the fit ended at no minimum")
-    step, betas_step, centre = _Implicit.apply(joints, minimum)
+    step, betas_step, centre = _Implicit.apply(joints.double(), minimum)
     state = minimum.state.moved(step, betas_step)
     thetas = all_thetas(state, minimum.energy.problem.rig, module.prior).view(*mask.shape, 24, 3)
     transl = state.transl.view(*mask.shape, 3) + centre[:, None]
     betas = state.betas.unflatten(0, mask.shape) if module.preset.shape == "frame" else state.betas
-    return torch.where(mask[..., None, None], thetas, 0), betas, torch.where(mask[..., None], transl, 0)
+    thetas, transl = torch.where(mask[..., None, None], thetas, 0), torch.where(mask[..., None], transl, 0)
+    return thetas.to(joints), betas.to(joints), transl.to(joints)
 
 
 def _warn(good: Tensor, reason: str) -> None:
@@ -69,9 +74,12 @@ def _check(joints: Tensor, mask: Tensor, module: SMPLify3D) -> None:
         raise InputError("fit_layer: a clip has no valid frame in its mask; leave such clips out.")
     if module.solver != "lm":
         raise InputError(f"fit_layer needs a minimum, which solver {module.solver!r} does not reach; use 'lm'.")
-    if module.body.v_template.dtype != joints.dtype:
-        found = f"joints are {joints.dtype}, the module is {module.body.v_template.dtype}"
-        raise InputError(f"fit_layer: {found}; use module.to(joints.dtype), or joints of the module's.")
+
+
+def _held(problem: Problem) -> Problem:
+    """The problem with constant weights: the confidence in the joints and their noise do not follow a derivative."""
+    noise = problem.noise and Noise(*(value.detach() for value in vars(problem.noise).values()))
+    return replace(problem, confidence=problem.confidence.detach(), noise=noise)
 
 
 class _Implicit(torch.autograd.Function):
@@ -96,16 +104,17 @@ class Minimum:
     Unknowns are a vector (members, frames x D + betas); a member is a clip, or a frame where each has its own shape.
     """
 
-    def __init__(self, module: SMPLify3D, joints: Tensor, mask: Tensor, fps: Tensor):
-        self.mask, self.eps = mask, torch.finfo(joints.dtype).eps
+    def __init__(self, module: SMPLify3D, joints: Tensor, mask: Tensor, fps: Tensor, accuracy: float = EPS):
+        self.mask, self.accuracy = mask, accuracy
         self.joints = joints.detach().requires_grad_()
         with torch.enable_grad():
             valid = torch.where(mask[..., None, None], self.joints, 0)
             self.centre, problem = module.problem(Batch(valid, mask, [], fps))
+        problem = _held(problem)
         self.energy = CurvedEnergy(list(module.preset.stages.values())[-1].terms, problem)
         with torch.no_grad():
             state = list(module.run_stages(problem).values())[-1].state
-            self.state = solve(self.energy, state, ITERATIONS, 16 * self.eps).state
+            self.state = solve(self.energy, state, ITERATIONS, 16 * EPS).state
             self.arrow = self._factor()
         self.settled = self._settle().view(len(joints), -1).all(1)
 
@@ -139,17 +148,18 @@ class Minimum:
         """Newton steps until what they win of the energy is rounding; which members came there (members,)."""
         for _ in range(NEWTON):
             values = self._differentiate()
-            step, solved = self.solve(-self.gradient.detach())
+            step, solved = self.solve(-self.gradient.detach(), EPS)
             won = (self.gradient.detach() * step).sum(1).abs()
-            settled = solved & (won <= 100 * self.eps**1.5 * (values.abs() + self.arrow.frames))
+            settled = solved & (won <= 100 * EPS**1.5 * (values.abs() + self.arrow.frames))
             if (settled | ~solved).all():
                 break
             self.state = self._moved(torch.where((solved & ~settled)[:, None], step, 0)).map(torch.detach)
         return settled
 
-    def solve(self, right: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, right: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
         """H u = right (members, unknowns) by preconditioned conjugate gradients: u, and which members were solved.
 
+        They end where the squared residual, in the preconditioner's norm, has fallen by the factor `accuracy`.
         A member is given up where H is not positive: it is at no minimum.
         """
         u, residual = torch.zeros_like(right), right
@@ -168,7 +178,7 @@ class Minimum:
             u, residual = u + length * direction, residual - length * bent
             conditioned = self.arrow.solve(residual)
             before, size = size, (residual * conditioned).sum(1)
-            done = going & (size <= self.eps * start)
+            done = going & (size <= accuracy * start)
             solved, going = solved | done, going & ~done
             direction = conditioned + torch.where(going, size / before, 0)[:, None] * direction
         return torch.where(solved[:, None], u, 0), solved
@@ -176,11 +186,14 @@ class Minimum:
     def pull_back(self, slope: Tensor, centre_slope: Tensor) -> Tensor:
         """dL/d(unknowns) (members, unknowns) and dL/d(centre) (clips, 3) -> dL/d(joints) of the joints' shape."""
         valid = self.energy.problem.mask & self.settled.repeat_interleave(len(slope) // len(self.mask))[:, None]
-        free = torch.cat((valid.repeat_interleave(self.arrow.size, 1), valid.any(1, keepdim=True).expand_as(self.state.betas)), 1)
-        u, solved = self.solve(torch.where(free, slope, 0))
+        free = torch.cat(
+            (valid.repeat_interleave(self.arrow.size, 1), valid.any(1, keepdim=True).expand_as(self.state.betas)), 1
+        )
+        u, solved = self.solve(torch.where(free, slope, 0), self.accuracy)
         solved = solved.view(len(self.mask), -1).all(1)
         if not solved.all():
             _warn(solved, "conjugate gradients did not converge")
         slopes = (-u, torch.where(self.settled[:, None], centre_slope, 0))
         out = torch.autograd.grad((self.gradient, self.centre), self.joints, slopes, retain_graph=True)[0]
-        return torch.where((self.mask & (solved & self.settled)[:, None])[..., None, None], out, 0)
+        finite = out.isfinite().flatten(1).all(1)
+        return torch.where((self.mask & (solved & self.settled & finite)[:, None])[..., None, None], out, 0)
