@@ -36,7 +36,7 @@ class CurvedEnergy(Energy):
     def normal(self, posed: Posed) -> Normal:
         normal = super().normal(posed)
         if self.unknowns == "all":
-            add_joint_curvature(normal, posed, self._forces(posed))
+            add_joint_curvature(normal, posed, *self._forces(posed))
             for term in self.terms.values():
                 if isinstance(term, PosePriorTerm) and term.components == "soft":
                     add_mixture_curvature(normal, posed, self.problem, term.weight)
@@ -48,22 +48,26 @@ class CurvedEnergy(Energy):
         return CurvedEnergy(self.terms, self.problem.clips(index), self.unknowns)
 
     @torch.enable_grad()
-    def _forces(self, posed: Posed) -> Tensor:
-        """dE/dx of every joint (N, J, 3), zero on padding."""
+    def _forces(self, posed: Posed) -> tuple[Tensor, Tensor]:
+        """dE/dx of every joint (N, J, 3), and dE/dG of its world rotation (N, J, 3, 3); zero on padding."""
         loose = Posed(posed.rig, posed.state)
-        loose.joints = joints = posed.joints.detach().requires_grad_()
+        loose.joints, loose.globals = leaves = [x.detach().requires_grad_() for x in (posed.joints, posed.globals)]
         mask = self.problem.mask
         values = [term.energy(loose, self.problem).view_as(mask) for term in self.terms.values()]
-        return torch.autograd.grad(sum(torch.where(mask, value, 0).sum() for value in values), joints)[0]
+        total = sum(torch.where(mask, value, 0).sum() for value in values)
+        return torch.autograd.grad(total, leaves, materialize_grads=True)
 
 
-def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor) -> None:
-    """Add half of sum_i f_i . d2 x_i of forces (N, J, 3) to the frames' matrices."""
+def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor, turning: Tensor) -> None:
+    """Add half of sum_i f_i . d2 x_i + F_i . d2 G_i to the frames' matrices: forces f (N, J, 3), F (N, J, 3, 3).
+
+    The columns of a world rotation are arms like any other, turned by the joint itself too.
+    """
     rig = posed.rig
     turned = torch.cat((rig.turning.new_zeros(1), rig.turning))
     moves = rig.chain - torch.eye(rig.size).to(rig.chain)  # 1 where the column turns the row
     above = rig.chain[turned][:, turned].mT  # 1 where the row is the column or turns it
-    swept, twisted = _moments(posed, forces, moves)
+    swept, twisted = _moments(posed, forces, turning, moves)
     parents = posed.parent_globals[:, rig.turning]
     axes = parents @ posed.left[:, : len(rig.turning)]
     axes = torch.cat((torch.eye(3).to(axes).expand(posed.count, 1, 3, 3), axes), 1)
@@ -85,14 +89,15 @@ def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor) -> None:
     normal.matrix[:, -rig.num_betas :, body] += border.mT
 
 
-def _moments(posed: Posed, forces: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(posed: Posed, forces: Tensor, turning: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
     """Of each joint: S_b (N, J, 3, 3), and the torque sum of d_i x f_i (N, J, 3)."""
-    x, total = posed.joints, moves.mT @ forces
-    outer = (moves.mT @ (x[..., :, None] * forces[..., None, :]).flatten(2)).unflatten(2, (3, 3))
-    outer = outer - x[..., :, None] * total[..., None, :]  # sum of d_i f_i^T
+    x, chain = posed.joints, posed.rig.chain
+    outer = moves.mT @ (x[..., :, None] * forces[..., None, :]).flatten(2)
+    outer = (outer + chain.mT @ (posed.globals @ turning.mT).flatten(2)).unflatten(2, (3, 3))
+    outer = outer - x[..., :, None] * (moves.mT @ forces)[..., None, :]  # sum of d_i f_i^T
     trace = outer.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    torque = (moves.mT @ torch.linalg.cross(x, forces)) - torch.linalg.cross(x, total)
-    return outer - trace * torch.eye(3).to(x), torque
+    twist = outer - outer.mT
+    return outer - trace * torch.eye(3).to(x), torch.stack((twist[..., 1, 2], twist[..., 2, 0], twist[..., 0, 1]), -1)
 
 
 def _chart(posed: Posed, torque: Tensor) -> Tensor:
