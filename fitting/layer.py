@@ -191,9 +191,9 @@ class Minimum:
         )
         u, solved = self.solve(torch.where(free, slope, 0), self.accuracy)
         solved = solved.view(len(self.mask), -1).all(1)
-        if not solved.all():
-            _warn(solved, "conjugate gradients did not converge")
         slopes = (-u, torch.where(self.settled[:, None], centre_slope, 0))
         out = torch.autograd.grad((self.gradient, self.centre), self.joints, slopes, retain_graph=True)[0]
-        finite = out.isfinite().flatten(1).all(1)
-        return torch.where((self.mask & (solved & self.settled & finite)[:, None])[..., None, None], out, 0)
+        good = solved & out.isfinite().flatten(1).all(1)
+        if not (good | ~self.settled).all():
+            _warn(good | ~self.settled, "no finite derivative was found")
+        return torch.where((self.mask & (good & self.settled)[:, None])[..., None, None], out, 0)
