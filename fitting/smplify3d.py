@@ -61,7 +61,15 @@ class SMPLify3D(lightning.LightningModule):
     def fit(self, batch: Batch) -> list[FitResult]:
         """Fit every clip of a batch on this module's device; results are on the CPU, in the order of batch.motions."""
         centre, problem = self.problem(batch)
-        state = mean_start(problem, self.mean_pose[:3].to(centre), self.mean_betas.to(centre))
+        solutions = self.run_stages(problem)
+        by_frame = self.preset.shape == "frame"
+        return unpack(batch, centre, solutions, problem.rig, self.body, self.prior, by_frame)
+
+    @torch.no_grad()
+    def run_stages(self, problem: Problem) -> dict[str, Solution]:
+        """The solution of each stage, by its name."""
+        root, betas = self.mean_pose[:3].to(problem.targets), self.mean_betas.to(problem.targets)
+        state = mean_start(problem, root, betas)
         problem = replace(problem, guess=state.transl.flatten(0, 1))
         if self.solver == "lm":  # the others are there to repeat what the reference does, which aligns nothing
             state = aligned_start(problem, state)
@@ -73,8 +81,7 @@ class SMPLify3D(lightning.LightningModule):
             steps = stage.iterations if self.solver == "lm" else stage.steps
             solutions[name] = solve(energy, state, steps, stage.tolerance, self.solver)
             state = solutions[name].state
-        by_frame = self.preset.shape == "frame"
-        return unpack(batch, centre, solutions, problem.rig, self.body, self.prior, by_frame)
+        return solutions
 
     def problem(self, batch: Batch) -> tuple[Tensor, Problem]:
         """The middle of each clip (clips, 3), and what is fitted about it with all its constants."""

@@ -1,0 +1,105 @@
+"""The fit as a layer: joints move until the lowest vertex of the fitted mesh touches the floor.
+
+python experiments/examples/fit_layer.py           # prints the lowest vertex after every step
+python experiments/examples/fit_layer.py --cost    # what a backward pass costs, in solver iterations
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from fitting.data import Batch  # noqa: E402
+from fitting.energy import Energy  # noqa: E402
+from fitting.layer import fit_layer  # noqa: E402
+from fitting.smplify3d import SMPLify3D  # noqa: E402
+from fitting.solver import solve  # noqa: E402
+from models.body import BodyModel  # noqa: E402
+from models.keyed import walk_and_pick_up  # noqa: E402
+
+
+def walk(frames: int, noise: float = 0.0) -> Tensor:
+    """Joints (1, frames, 22, 3) of the demo's motion, metres, with noise of this deviation."""
+    motion = walk_and_pick_up()
+    body = BodyModel.load()
+    index = torch.arange(frames) % len(motion.thetas)
+    thetas, transl = (torch.as_tensor(x).float()[index] for x in (motion.thetas, motion.transl))
+    joints = body.joints(torch.zeros(body.num_betas), thetas, transl)[None, :, :22]
+    return joints + noise * torch.randn(joints.shape, generator=torch.Generator().manual_seed(0))
+
+
+def touch_floor(frames: int = 4) -> None:
+    """Raise the walk by 5 cm, then let the gradient of the mesh's lowest vertex bring it down."""
+    module = SMPLify3D()
+    joints = walk(frames) + torch.tensor([0, 0.05, 0])
+    way = torch.zeros_like(joints, requires_grad=True)
+    optimiser = torch.optim.LBFGS([way], max_iter=8, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        thetas, betas, transl = fit_layer(joints + way, module=module)
+        lowest = module.body.vertices(betas, thetas, transl)[..., 1].amin(-1)[0]
+        print("lowest vertex of each frame, mm:", " ".join(f"{1000 * height:8.3f}" for height in lowest.tolist()))
+        loss = 100 * lowest.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    moved = 1000 * way.detach().norm(dim=-1)
+    print(f"joints moved by {moved.mean():.1f} mm on average, the foot joints by {moved[..., [10, 11]].mean():.1f} mm")
+
+
+def cost(frames: int = 196) -> None:
+    """CPU time of a backward pass against an iteration of the solver, one clip with 10 mm of noise."""
+    joints = walk(frames, noise=0.01)
+    for preset in ("quick", "careful"):
+        for dtype in (torch.float32, torch.float64):
+            module = SMPLify3D(preset=preset).to(dtype)
+            forward, backward = layer_seconds(joints.to(dtype), module)
+            iteration = iteration_seconds(joints.to(dtype), module)
+            figures = f"forward {1000 * forward:6.0f} ms, backward {1000 * backward:5.1f} ms"
+            ratio = f"solver iteration {1000 * iteration:5.1f} ms: backward costs {backward / iteration:.2f} iterations"
+            print(f"{preset:8} {str(dtype)[6:]}: {figures}, {ratio}")
+
+
+def layer_seconds(joints: Tensor, module: SMPLify3D) -> tuple[float, float]:
+    joints = joints.clone().requires_grad_()
+    forward = seconds(lambda: fit_layer(joints, module=module), 1)
+    loss = sum(output.square().sum() for output in fit_layer(joints, module=module))
+    return forward, seconds(lambda: torch.autograd.grad(loss, joints, retain_graph=True))
+
+
+@torch.no_grad()
+def iteration_seconds(joints: Tensor, module: SMPLify3D, iterations: int = 4) -> float:
+    """An iteration of the last stage, from a tenth of a radian beside where the usual fit ends."""
+    mask = torch.ones(joints.shape[:2], dtype=torch.bool)
+    _, problem = module.problem(Batch(joints, mask, [], joints.new_full((1,), 20.0)))
+    name, stage = list(module.preset.stages.items())[-1]
+    end = module.run_stages(problem)[name].state
+    step = 0.1 * torch.randn(*joints.shape[:2], 6 + 3 * len(problem.rig.fitted), dtype=joints.dtype)
+    energy = Energy(stage.terms, problem)
+    return seconds(lambda: solve(energy, end.moved(step, 0), iterations, 0)) / iterations
+
+
+def seconds(call: Callable, repeats: int = 5) -> float:
+    """Median CPU seconds of a call."""
+    taken = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        taken.append(time.process_time() - start)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cost", action="store_true", help="measure the backward pass")
+    cost() if parser.parse_args().cost else touch_floor()

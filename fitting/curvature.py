@@ -1,0 +1,146 @@
+"""The second derivatives of the energy that Gauss-Newton leaves out: how bent the skeleton's motion and the prior are.
+
+With f_i = dE/dx_i the force on joint i, d_i = x_i - x_b its arm about a turned joint b, and m the world axis of an
+unknown, the derivative of the force's work by an ancestor's axis m_a and then by m_b is m_a^T S_b m_b,
+S_b = sum over the joints i moved by b of d_i f_i^T - (d_i . f_i) I.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vmap
+from torch.nn.functional import pad
+
+from fitting import so3
+from fitting.energy import Energy
+from fitting.problem import Problem
+from fitting.rig import Posed, State
+from fitting.terms import Normal, PosePriorTerm, Smoothness
+from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+
+class CurvedEnergy(Energy):
+    """An energy whose `normal` holds its true second derivatives, so that the solver takes Newton steps.
+
+    Exact for smoothness, mixture, limits, shape, and for terms on joints, whatever pulls them, up to the bend of a
+    robust function. Other terms keep their Gauss-Newton blocks; who needs them exactly iterates (fitting/layer.py).
+    The values of a clip are spread evenly over its frames, which gives them one damping: near the minimum a step that
+    lowers the clip's energy raises that of some frames.
+    """
+
+    def evaluate(self, state: State) -> tuple[Posed, Tensor]:
+        posed, values = super().evaluate(state)
+        return posed, values.mean(2, keepdim=True).expand_as(values)
+
+    def normal(self, posed: Posed) -> Normal:
+        normal = super().normal(posed)
+        if self.unknowns == "all":
+            add_joint_curvature(normal, posed, *self._forces(posed))
+            for term in self.terms.values():
+                if isinstance(term, PosePriorTerm) and term.components == "soft":
+                    add_mixture_curvature(normal, posed, self.problem, term.weight)
+                if isinstance(term, Smoothness) and posed.frames > 2:
+                    add_time_curvature(normal, posed, self.problem, term)
+        return normal
+
+    def clips(self, index: Tensor) -> "CurvedEnergy":
+        return CurvedEnergy(self.terms, self.problem.clips(index), self.unknowns)
+
+    @torch.enable_grad()
+    def _forces(self, posed: Posed) -> tuple[Tensor, Tensor]:
+        """dE/dx of every joint (N, J, 3), and dE/dG of its world rotation (N, J, 3, 3); zero on padding."""
+        loose = Posed(posed.rig, posed.state)
+        loose.joints, loose.globals = leaves = [x.detach().requires_grad_() for x in (posed.joints, posed.globals)]
+        mask = self.problem.mask
+        values = [term.energy(loose, self.problem).view_as(mask) for term in self.terms.values()]
+        total = sum(torch.where(mask, value, 0).sum() for value in values)
+        return torch.autograd.grad(total, leaves, materialize_grads=True)
+
+
+def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor, turning: Tensor) -> None:
+    """Add half of sum_i f_i . d2 x_i + F_i . d2 G_i to the frames' matrices: forces f (N, J, 3), F (N, J, 3, 3).
+
+    The columns of a world rotation are arms like any other, turned by the joint itself too.
+    """
+    rig = posed.rig
+    turned = torch.cat((rig.turning.new_zeros(1), rig.turning))
+    moves = rig.chain - torch.eye(rig.size).to(rig.chain)  # 1 where the column turns the row
+    above = rig.chain[turned][:, turned].mT  # 1 where the row is the column or turns it
+    swept, twisted = _moments(posed, forces, turning, moves)
+    parents = posed.parent_globals[:, rig.turning]
+    axes = parents @ posed.left[:, : len(rig.turning)]
+    axes = torch.cat((torch.eye(3).to(axes).expand(posed.count, 1, 3, 3), axes), 1)
+
+    blocks = torch.einsum("naji,nbjk,ab->naibk", axes, swept[:, turned] @ axes, above)
+    own = blocks.diagonal(dim1=1, dim2=3)  # (N, 3, 3, turned), a view
+    own[..., 1:] += _chart(posed, (parents.mT @ twisted[:, rig.turning, :, None])[..., 0]).permute(0, 2, 3, 1)
+    own.copy_((own + own.transpose(1, 2)) / 4)  # halved, as the transpose is added below
+    blocks = blocks.flatten(3, 4).flatten(1, 2)
+    body = slice(3, 3 + blocks.shape[-1])
+    normal.matrix[:, body, body] += (blocks + blocks.mT) / 2
+
+    arms = posed._shape_jacobian().permute(0, 2, 3, 1)  # (N, J, 3, betas)
+    cross = partial(torch.linalg.cross, dim=2)
+    moment = (moves.mT @ cross(arms, forces[..., None]).flatten(2)).unflatten(2, (3, -1))
+    moment = moment - cross(arms, (moves.mT @ forces)[..., None])
+    border = (axes.mT @ moment[:, turned]).flatten(1, 2) / 2
+    normal.matrix[:, body, -rig.num_betas :] += border
+    normal.matrix[:, -rig.num_betas :, body] += border.mT
+
+
+def _moments(posed: Posed, forces: Tensor, turning: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each joint: S_b (N, J, 3, 3), and the torque sum of d_i x f_i (N, J, 3)."""
+    x, chain = posed.joints, posed.rig.chain
+    outer = moves.mT @ (x[..., :, None] * forces[..., None, :]).flatten(2)
+    outer = (outer + chain.mT @ (posed.globals @ turning.mT).flatten(2)).unflatten(2, (3, 3))
+    outer = outer - x[..., :, None] * (moves.mT @ forces)[..., None, :]  # sum of d_i f_i^T
+    trace = outer.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    twist = outer - outer.mT
+    return outer - trace * torch.eye(3).to(x), torch.stack((twist[..., 1, 2], twist[..., 2, 0], twist[..., 0, 1]), -1)
+
+
+def _chart(posed: Posed, torque: Tensor) -> Tensor:
+    """d (J_l(v)^T torque) / dv (N, turning, 3, 3) of rotation vectors v: their axes change as they grow."""
+    v = posed.pose[:, : torque.shape[1]]
+    turned = partial(_transposed_times, torque)
+    return torch.stack([jvp(turned, (v,), (axis.expand_as(v).contiguous(),))[1] for axis in torch.eye(3).to(v)], -1)
+
+
+def _transposed_times(torque: Tensor, v: Tensor) -> Tensor:
+    return (so3.left_jacobian(v).mT @ torque[..., None])[..., 0]
+
+
+def add_mixture_curvature(normal: Normal, posed: Posed, problem: Problem, weight: float) -> None:
+    """Take half of weight x the covariance of the components' gradients, under their shares, from the matrices."""
+    mixture = problem.mixture
+    z, energies = mixture.whitened(posed.pose.flatten(1))
+    share = torch.softmax(-energies, -1)[..., None] * problem.mask.flatten()[:, None, None]
+    slopes = torch.einsum("dke,nke->nkd", mixture.factors.unflatten(1, (mixture.count, -1)), z)
+    spread = share.sqrt() * (slopes - (share * slopes).sum(1, keepdim=True))
+    body = slice(6, 6 + mixture.size)
+    normal.matrix[:, body, body] -= weight / 2 * spread.mT @ spread
+
+
+def add_time_curvature(normal: Normal, posed: Posed, problem: Problem, term: Smoothness) -> None:
+    """Add half of sum_t f_t . d2 step_t, f_t = dE/d(step_t), where step_t is the turn from frame t to t + 1."""
+    steps, _ = term._steps(posed)
+    pull = term._weights(posed, problem)[..., None] * steps.diff(dim=1)
+    pull = (pad(pull, (0, 0, 0, 0, 1, 0)) - pad(pull, (0, 0, 0, 0, 0, 1)))[:, :, 1:]  # (clips, T - 1, 1 + fitted, 3)
+    roots, vectors = posed.state.root, posed.state.pose
+    roots, vectors = (torch.stack((x[:, :-1], x[:, 1:]), 2) for x in (roots, vectors))
+
+    def work(turn: Tensor) -> Tensor:
+        """Of the pulls along the steps; turn (clips, T - 1, 2, 1 + fitted, 3) of the frames before and after each."""
+        root = axis_angle_to_matrix(turn[:, :, :, :1]) @ roots[:, :, :, None]
+        rotations = torch.cat((root, axis_angle_to_matrix(vectors + turn[:, :, :, 1:])), 3)
+        return (pull * matrix_to_axis_angle(rotations[:, :, 0].mT @ rotations[:, :, 1])).sum()
+
+    zero = pull.new_zeros(*pull.shape[:2], 2, *pull.shape[2:])
+    directions = torch.eye(6).to(pull).view(6, 1, 1, 2, 1, 3).expand(6, *zero.shape)
+    bent = vmap(lambda direction: jvp(grad(work), (zero,), (direction,))[1])(directions)
+    bent = bent.unflatten(0, (2, 3)).permute(2, 3, 4, 0, 6, 1, 5)  # (clips, T - 1, side, side, 3, 3, 1 + fitted)
+    frames = term._frame_views(normal, posed, 1 + bent.shape[-1])[..., 1:]
+    frames[:, :-1] += bent[:, :, 0, 0]
+    frames[:, 1:] += bent[:, :, 1, 1]
+    normal.next1[:, :, 1:] += bent[:, :, 0, 1].movedim(-1, 2)
