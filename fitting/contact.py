@@ -46,6 +46,10 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) ->
     generated: what slides in it slid, and its contacts count less and less the steadier its bones.
     """
     foot = [pair[1] for pair in FEET]
+    free, joints = (
+        joints[:, :, foot],
+        joints.detach(),
+    )  # only where feet stand follows a derivative, not whether they do
     points, known = joints[:, :, foot], seen[:, :, foot]
     heights = torch.where(known, points[..., 1], torch.nan)
     floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1))
@@ -55,7 +59,7 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) ->
     speed = torch.minimum(torch.cat((step, alone), 1), torch.cat((alone, step), 1))
     speed = torch.where(speed.isinf(), 0, speed)  # nothing tells that it moves
     weight = known * _below(points[..., 1] - floor[:, None, None], HEIGHT) * _below(speed, SPEED)
-    anchors = _still(points, weight)
+    anchors = _still(free, weight)
     weight = weight * _doubt(joints, seen)[:, None, None]
     sole, sole_dirs = _sole(body)
     spread = floor[:, None].expand(joints.shape[:2]).flatten()

@@ -14,11 +14,8 @@ from fitting.solver.blocks import solve_step
 from fitting.solver.solution import Solution, Status
 from fitting.terms import Normal
 
-DAMPING, EASE, STIFFEN = (
-    1e-3,
-    0.2,
-    6.0,
-)  # at the start; factor after a step that lowers the energy; after one that does not
+DAMPING = 1e-3  # at the start
+EASE, STIFFEN = 0.2, 6.0  # factor for a frame whose energy fell, and for one whose energy rose
 SOFTEST, STIFFEST = 1e-7, 1e6
 
 

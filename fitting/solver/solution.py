@@ -20,7 +20,7 @@ class Status(StrEnum):
     def sentence(self) -> str:
         return {
             Status.CONVERGED: "The energy no longer falls.",
-            Status.STOPPED: "The iteration limit was reached while the energy still fell; the result is usable.",
+            Status.STOPPED: "The iteration limit was reached while the energy still fell: check the error before use.",
             Status.FAILED: "The energy is not a finite number; check the input for joints that are far off.",
         }[self]
 
