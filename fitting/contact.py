@@ -71,7 +71,8 @@ def _doubt(joints: Tensor, seen: Tensor) -> Tensor:
     known = torch.where(seen[..., None], joints, torch.nan)
     bones = (known[:, :, 1:] - known[:, :, list(SMPL_PARENTS[1 : joints.shape[2]])]).norm(dim=-1)
     change = (bones - bones.nanmean(1, keepdim=True)).square().flatten(1).nanmean(1)
-    return torch.nan_to_num(change / (change + STEADY_BONES**2))
+    doubt = torch.nan_to_num(change / (change + STEADY_BONES**2))
+    return torch.where(doubt > 0.02, doubt, 0)
 
 
 def _below(value: Tensor, gate: tuple[float, float]) -> Tensor:

@@ -30,6 +30,8 @@ class Contact(Term):
         return (self._weights(problem) * self.residual(posed, problem).square()).sum(-1)
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        if not problem.contact.weight.any():
+            return
         jacobian = posed.joint_jacobian(unknowns)[:, :, STANDING][..., LEVEL].flatten(2)
         normal.add(jacobian, self.residual(posed, problem), self._weights(problem))
 
@@ -52,6 +54,8 @@ class Floor(Term):
         return self.weight * problem.trust * weighted.sum(-1)
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        if not problem.contact.weight.any():
+            return
         points = self._soles(posed, problem)
         share = torch.softmax(-points[..., 1] / SOFT, -1)
         parts = torch.stack([self._height_jacobians(posed, problem, side, points, unknowns) for side in (0, 1)], 2)
