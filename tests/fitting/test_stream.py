@@ -258,7 +258,11 @@ def test_lines_through_real_pipes(stream: Stream, keyed: np.ndarray) -> None:
 
 
 def test_an_answer_comes_before_the_next_line_is_sent_over_a_real_socket(keyed: np.ndarray) -> None:
-    server = subprocess.Popen(command("stream", "--port", "0"), env=environment(), stderr=subprocess.PIPE, text=True)
+    def heed_interrupts() -> None:  # a suite that runs in the background hands on that they are ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    words, options = command("stream", "--port", "0"), {"stderr": subprocess.PIPE, "text": True}
+    server = subprocess.Popen(words, env=environment(), preexec_fn=heed_interrupts, **options)
     try:
         address, port = server.stderr.readline().split()[-1].split(":")
         assert address == "127.0.0.1"
