@@ -1,12 +1,13 @@
 """One run of the fit through Lightning: what the commands and train.py have in common."""
 
+import atexit
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -112,10 +113,27 @@ def show_demo(folder: Path, fit_file: Callable[[Path, Path], int]) -> int:
 
 
 def guarded(run: Callable[..., int], *arguments: Any) -> int:
-    """The exit code of run(*arguments): bad input ends with its message on stderr and 2."""
+    """The exit code of run(*arguments): bad input ends with its message on stderr and 2.
+
+    One of several processes ends here and does not return, see end_process.
+    """
     settle()
     try:
-        return run(*arguments)
+        code = run(*arguments)
     except InputError as error:
         print(f"thetafit: {error}", file=sys.stderr)
-        return 2
+        code = 2
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        end_process(code)
+    return code
+
+
+def end_process(code: int) -> NoReturn:
+    """What an interpreter does at its end, less the taking apart of modules.
+
+    Threads of gloo outlive that and ask for the interpreter afterwards: one run in ten then aborted with all work done.
+    """
+    atexit._run_exitfuncs()  # Lightning's and W&B's last words
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
