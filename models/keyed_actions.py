@@ -174,7 +174,7 @@ def kick(side: str) -> Maker:
 
     def script(rng: Rng) -> Script:
         sign = 1 if side == "left" else -1
-        height, reach = rng.uniform(0.45, 0.95), rng.uniform(0.6, 0.75)
+        height, reach = rng.uniform(0.4, 0.85), rng.uniform(0.5, 0.62)
         x = sign * HALF_STANCE
         steps = [
             (0.3, 0.3, side, x, -0.3, 0.15),
@@ -185,7 +185,9 @@ def kick(side: str) -> Maker:
         pelvis = [(0, STILL), (0.55, (lean, -0.02, 0, 8, 0, 0)), (1.12, (lean, 0, 0.02, -16, 0, 0)), (1.7, STILL)]
         arms = over(STAND, shoulder=(-15, -30, -45), elbow=(0, -70, 0), spine=(4, 0, 0))
         poses = [(0, STAND), (0.55, arms), (1.15, over(arms, spine=(14, 0, 0))), (1.8, STAND)]
-        return Script(2.1, poses, pelvis, moves(*steps, seconds=2.1))
+        feet = moves(*steps, seconds=2.1)
+        feet[side][2] = replace(feet[side][2], pitch=((1.1, -45 * height), (1.2, -45 * height)))
+        return Script(2.1, poses, pelvis, feet)
 
     return script
 
