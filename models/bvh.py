@@ -225,7 +225,8 @@ def _columns(bvh: Bvh, j: int) -> list[np.ndarray]:
     channels = bvh.channels[j]
     turns = [channel[0] for channel in channels if channel not in POSITIONS]
     order = turns + [letter for letter in "XYZ" if letter not in turns]  # a hinge turns about its first letters only
-    degrees = np.degrees(matrix_to_euler(torch.from_numpy(bvh.rotations[:, j]), "".join(order)).numpy())
+    angles = matrix_to_euler(torch.from_numpy(bvh.rotations[:, j]), "".join(order)).numpy()
+    degrees = np.degrees(np.unwrap(angles, axis=0))  # no jump of a whole turn, which players would spin through
     places = np.broadcast_to(bvh.translation if j == 0 else bvh.moved.get(j, bvh.offsets[j]), (len(degrees), 3))
     return [
         places[:, POSITIONS.index(channel)] if channel in POSITIONS else degrees[:, order.index(channel[0])]

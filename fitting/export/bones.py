@@ -1,5 +1,7 @@
 """Names of bones: the joints of a body file as SMPL calls them, and as Mixamo's and Unreal's characters do."""
 
+from collections.abc import Sequence
+
 from models.errors import InputError
 from models.skeleton import FINGERS, SMPL_JOINTS
 
@@ -49,3 +51,9 @@ def joint_names(count: int, rig: str = "smpl") -> list[str]:
     first, rename = RIGS[rig]
     further = {24: SMPL_JOINTS[22:], 52: FINGERS, 55: ("jaw", "left_eye", "right_eye", *FINGERS)}
     return [*first, *map(rename, further[count])]
+
+
+def depth_first(parents: Sequence[int], joint: int = 0) -> list[int]:
+    """The joint and all below it, each followed by its own children first: the order of BVH and MuJoCo files."""
+    below = [child for child, parent in enumerate(parents) if parent == joint]
+    return [joint, *(each for child in below for each in depth_first(parents, child))]

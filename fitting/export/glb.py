@@ -7,9 +7,9 @@ import numpy as np
 import pygltflib as gltf
 from torch import Tensor
 
+from fitting.export.bones import joint_names
 from models.body import BodyModel
 from models.rotations import matrix_to_quaternion
-from models.skeleton import FINGERS, SMPL_JOINTS
 
 if TYPE_CHECKING:
     from fitting.result import FitResult
@@ -18,7 +18,7 @@ COMPONENT = {"f": gltf.FLOAT, "B": gltf.UNSIGNED_BYTE, "H": gltf.UNSIGNED_SHORT,
 SKIN_COLOUR = (0.62, 0.71, 0.86, 1.0)  # linear RGBA
 
 
-def write_glb(result: "FitResult", path: Path) -> None:
+def write_glb(result: "FitResult", path: Path, rig: str = "smpl") -> None:
     """Rest mesh, skeleton, weights and one animation; metres, y up, every frame in the world position of the fit.
 
     Nodes 0..J-1 are the joints in rest pose and node J is the mesh. The animation has a quaternion track for each joint
@@ -30,19 +30,13 @@ def write_glb(result: "FitResult", path: Path) -> None:
     rest_joints = _array(result.body.rest_joints(betas))
     file = _File()
     _add_mesh(file, result.body, betas)
-    _add_skeleton(file, rest_joints, result.body.parents)
+    _add_skeleton(file, rest_joints, result.body.parents, joint_names(len(rest_joints), rig))
     _add_animation(file, result)
     words = {"text": result.motion.text, "body": result.body.name}
     extras = words | {"fps": float(result.fps), "frames": result.length, "betas": betas.tolist()}
     file.doc.scenes.append(gltf.Scene(name=result.motion.name, nodes=[0, len(rest_joints)], extras=extras))
     file.doc.scene = 0
     file.save(path)
-
-
-def joint_names(count: int) -> list[str]:
-    """Names of a body file's joints: SMPL (24), SMPL-H (52) or SMPL-X (55), which share the first 22."""
-    further = {24: SMPL_JOINTS[22:], 52: FINGERS, 55: ("jaw", "left_eye", "right_eye", *FINGERS)}
-    return [*SMPL_JOINTS[:22], *further[count]]
 
 
 def strongest_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,10 +106,10 @@ def _add_mesh(file: _File, body: BodyModel, betas: Tensor) -> None:
     file.doc.meshes.append(gltf.Mesh(name=body.name, primitives=[primitive]))
 
 
-def _add_skeleton(file: _File, rest_joints: np.ndarray, parents: tuple[int, ...]) -> None:
+def _add_skeleton(file: _File, rest_joints: np.ndarray, parents: tuple[int, ...], names: list[str]) -> None:
     """The joints' nodes, each at its offset from its parent, and then the mesh's node."""
     joints = list(range(len(parents)))
-    for joint, name, parent in zip(joints, joint_names(len(parents)), parents, strict=True):
+    for joint, name, parent in zip(joints, names, parents, strict=True):
         offset = rest_joints[joint] - (rest_joints[parent] if joint else 0)
         children = [child for child in joints[1:] if parents[child] == joint]
         file.doc.nodes.append(gltf.Node(name=name, translation=offset.tolist(), children=children))

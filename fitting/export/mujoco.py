@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
+from fitting.export.bones import depth_first
 from models.rotations import axis_angle_to_matrix, matrix_to_euler, matrix_to_quaternion
 from models.skeleton import SMPL_PARENTS
 
@@ -30,23 +31,17 @@ Z_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # (x,
 RADIUS = 0.04  # of the spheres that give bodies a mass, metres
 
 
-def depth_first(joint: int = 0) -> list[int]:
-    """The joint and all below it, in the order in which MuJoCo numbers bodies."""
-    below = [child for child, parent in enumerate(SMPL_PARENTS) if parent == joint]
-    return [joint, *(each for child in below for each in depth_first(child))]
-
-
 def qpos(result: "FitResult") -> np.ndarray:
     """(L, 76): pelvis in metres, z up; its quaternion wxyz; radians of R = Rx Ry Rz for the bodies of `columns`."""
     rotations = axis_angle_to_matrix(result.thetas)
     pelvis = result.joints()[:, 0] @ Z_UP.mT
-    hinges = matrix_to_euler(rotations)[:, depth_first()[1:]].flatten(1)
+    hinges = matrix_to_euler(rotations)[:, depth_first(SMPL_PARENTS)[1:]].flatten(1)
     return torch.cat((pelvis, matrix_to_quaternion(Z_UP @ rotations[:, 0]), hinges), 1).numpy(force=True)
 
 
 def columns() -> list[str]:
     """The names of qpos: the free joint's seven numbers, then L_Hip_x, L_Hip_y, ..."""
-    return [*ROOT, *(f"{BODIES[joint]}_{axis}" for joint in depth_first()[1:] for axis in "xyz")]
+    return [*ROOT, *(f"{BODIES[joint]}_{axis}" for joint in depth_first(SMPL_PARENTS)[1:] for axis in "xyz")]
 
 
 def write_qpos(result: "FitResult", path: Path) -> None:
@@ -86,5 +81,6 @@ def _add_body(parent: ElementTree.Element, joint: int, rest: np.ndarray) -> None
         for axis, vector in zip("xyz", ("1 0 0", "0 1 0", "0 0 1"), strict=True):
             ElementTree.SubElement(body, "joint", name=f"{BODIES[joint]}_{axis}", axis=vector)
     ElementTree.SubElement(body, "geom", type="sphere", size=f"{RADIUS}", contype="0", conaffinity="0")
-    for child in (child for child, parent_joint in enumerate(SMPL_PARENTS) if parent_joint == joint):
-        _add_body(body, child, rest)
+    for child, its_parent in enumerate(SMPL_PARENTS):
+        if its_parent == joint:
+            _add_body(body, child, rest)

@@ -9,7 +9,8 @@ import torch
 import trimesh
 
 from fitting.export import export
-from fitting.export.glb import continuous, joint_names, strongest_weights, vertex_normals
+from fitting.export.bones import joint_names
+from fitting.export.glb import continuous, strongest_weights, vertex_normals
 from models.body import EMBEDDED, BodyModel
 from models.rotations import axis_angle_to_quaternion, quaternion_to_matrix
 from models.skeleton import SKELETONS, SMPL_JOINTS
