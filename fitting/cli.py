@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `evaluate`, `demo` and `stream`."""
+"""The command line: `thetafit fit`, `convert`, `evaluate`, `demo` and `stream`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -9,10 +9,18 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from fitting.export import DEFAULT_FORMATS, FORMATS
+from fitting.export.bones import RIGS
 from fitting.version import __version__
 from models.errors import InputError
 
-FORMAT_TABLE = "formats:\n" + "\n".join(f"  {name:<13}{format.doc}" for name, format in FORMATS.items())
+FORMAT_TABLE = "\n".join(
+    (
+        "formats (docs/formats.md has axes, units and what is lost):",
+        *(f"  {name:<13}{format.doc}" for name, format in FORMATS.items()),
+        f"bone names of another rig, {', '.join(RIGS)}, go behind a colon: "
+        + ", ".join(f"{name}:mixamo" for name, format in FORMATS.items() if format.rigged),
+    )
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -20,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> int:
     config = build_parser().parse_args(args)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
-    commands = {"fit": fit, "evaluate": evaluate, "demo": demo, "stream": stream}
+    commands = {"fit": fit, "convert": convert, "evaluate": evaluate, "demo": demo, "stream": stream}
     return guarded(commands[config.subcommand], config[config.subcommand])
 
 
@@ -31,6 +39,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
+    commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
@@ -42,6 +51,20 @@ def demo_parser() -> ArgumentParser:
     about = "Fit and film a keyed motion whose true parameters are known, and print the error."
     parser = ArgumentParser(description=about)
     parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
+    return parser
+
+
+def convert_parser() -> ArgumentParser:
+    """The arguments of `thetafit convert`."""
+    about = "Write fits in other formats, without fitting again; a folder's tree is kept."
+    parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
+    sources = "NAME.npz or NAME_smpl_params.npy of a fit, folders of them; motion files for joint formats"
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
+    parser.add_argument("--to", metavar="LIST", required=True, help="what to write, separated by commas")
+    parser.add_argument("--out", metavar="DIR", default="converted", help="output folder (default: %(default)s)")
+    parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
+    rate = "frames a second of what is written, instead of the clip's"
+    parser.add_argument("--out-fps", metavar="F", type=float, help=rate)
     return parser
 
 
@@ -128,6 +151,13 @@ def fit(config: Namespace) -> int:
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)
     return fit_files(config.sources, config.out, **run, model=model, reading=reading, config=text)
+
+
+def convert(config: Namespace) -> int:
+    """`thetafit convert`."""
+    from fitting.convert import convert_files
+
+    return convert_files(config.sources, comma_list(config.to), config.out, config.body, config.out_fps)
 
 
 def evaluate(config: Namespace) -> int:

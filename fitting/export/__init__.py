@@ -11,6 +11,7 @@ from fitting.export.bones import RIGS
 from fitting.export.bvh import write_bvh_file
 from fitting.export.glb import write_glb
 from fitting.export.hik import write_hik
+from fitting.export.joints import write_joints
 from fitting.export.mujoco import write_mjcf, write_qpos
 from fitting.export.npz import write_npz
 from fitting.export.obj import write_obj, write_rest
@@ -31,7 +32,8 @@ class Format:
 
     `write(result, path)` makes it at a path that does not exist yet; `doc` is a line for --help; `brings` names formats
     that are always written with this one. With `rigged` the file has named bones, `write` takes a `rig` of RIGS too,
-    and the format may be asked for as NAME:RIG.
+    and the format may be asked for as NAME:RIG. With `of_joints` the file holds joints alone, so that a motion that
+    was never fitted can be written too.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Format:
     doc: str
     brings: tuple[str, ...] = ()
     rigged: bool = False
+    of_joints: bool = False
 
 
 def _write_film(result: "FitResult", path: Path) -> None:
@@ -68,6 +71,7 @@ FORMATS = {
         Format("pc2", ".pc2", write_pc2, "point cache for 3ds Max, Maya, Blender; and the rest mesh", brings=("rest",)),
         Format("mdd", ".mdd", write_mdd, "point cache for LightWave, Houdini, Blender; and that", brings=("rest",)),
         Format("bvh", ".bvh", write_bvh_file, "skeleton and motion for animation programs", rigged=True),
+        Format("joints", "_joints.npy", write_joints, "joints alone, (frames, 22, 3) in metres", of_joints=True),
         Format("hik", "_hik.json", write_hik, "HumanIK's joints in degrees, as MDM's motions2hik has them"),
         Format("qpos", "_qpos.csv", write_qpos, "MuJoCo's qpos of the SMPL humanoid; and its model", brings=("mjcf",)),
         Format("mjcf", "_mjcf.xml", write_mjcf, "MuJoCo model of the fitted skeleton"),
