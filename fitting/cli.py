@@ -17,8 +17,8 @@ FORMAT_TABLE = "\n".join(
     (
         "formats (docs/formats.md has axes, units and what is lost):",
         *(f"  {name:<13}{format.doc}" for name, format in FORMATS.items()),
-        f"bone names of another rig, {', '.join(RIGS)}, go behind a colon: "
-        + ", ".join(f"{name}:mixamo" for name, format in FORMATS.items() if format.rigged),
+        "with the bone names of another rig behind a colon: "
+        + ", ".join(f"{name}:{'|'.join(RIGS)}" for name, format in FORMATS.items() if format.rigged),
     )
 )
 

@@ -1,6 +1,6 @@
 """`thetafit convert`: results of fits, and motions as they are, written in other formats without fitting again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 from fitting.data import Motion, load_motions
 from fitting.export import FORMATS, export, targets
 from fitting.folder import check_folder
-from fitting.resample import check_rate, resample
+from fitting.resample import check_rate, grid, lerp, resample
 from fitting.result import FitResult
 from fitting.sources import PARAMETERS
 from fitting.tracks import Bodies, is_result, read_track
+from models.body import BodyModel
 from models.errors import InputError
 
 WHAT = (
@@ -43,6 +44,12 @@ class Unfitted:
         """(L, 22, 3) metres."""
         return torch.as_tensor(self.motion.joints[:, :22])
 
+    def resampled(self, fps: float) -> "Unfitted":
+        """The same motion at `fps` frames a second, joints interpolated along the line."""
+        places = grid(self.motion.length, self.fps, fps)
+        joints = lerp(torch.as_tensor(self.motion.joints), *places).numpy()
+        return Unfitted(replace(self.motion, joints=joints, fps=float(fps)))
+
 
 def convert_files(sources: list[str], formats: list[str], out: str, body: str | None, out_fps: float | None) -> int:
     """Write every clip of the sources in the formats below `out`; returns the exit code: 0, 1 some failed, 2 all did.
@@ -69,7 +76,7 @@ def convert_files(sources: list[str], formats: list[str], out: str, body: str | 
 
 
 def find_sources(sources: list[str]) -> list[Source]:
-    """The files that sources stand for; of a clip with both npz and smpl_params in one folder the npz, which has more."""
+    """The files that sources stand for; where a folder has a clip as npz and as smpl_params, the npz, which has more."""
     found = []
     for source in map(Path, dict.fromkeys(sources)):
         if source.is_dir():
@@ -120,7 +127,7 @@ def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResul
     return Unfitted(motion)
 
 
-def _body_of(motion: Motion, bodies: Bodies):
+def _body_of(motion: Motion, bodies: Bodies) -> BodyModel:
     """The body whose name the file has; of a file without one (MDM's own) the body given, else the embedded one."""
     if motion.body is None:
         return list(bodies.bodies.values())[-1]
@@ -142,11 +149,16 @@ def _clip_name(path: Path) -> str:
     return path.name.removesuffix(PARAMETERS) if path.name.endswith(PARAMETERS) else path.stem
 
 
-def _write(clip: FitResult | Unfitted, folder: Path, formats: list[str], out_fps: float | None, taken: set[Path]):
+def _write(
+    clip: FitResult | Unfitted, folder: Path, formats: list[str], out_fps: float | None, taken: set[Path]
+) -> list[Path]:
+    """The clip's files, none of which may be one of `taken`."""
     paths = targets(clip.motion.name, folder, formats)
     if both := [str(path) for path in paths if path.resolve() in taken]:
         raise InputError(
             f"{', '.join(both)} would be overwritten, which this run reads or has written for another source. "
             "Choose another folder with --out, or convert sources of the same name one after the other"
         )
-    return export(clip if out_fps is None else resample(clip, out_fps), folder, formats)
+    if out_fps is not None:
+        clip = clip.resampled(out_fps) if isinstance(clip, Unfitted) else resample(clip, out_fps)
+    return export(clip, folder, formats)

@@ -50,7 +50,7 @@ def write_qpos(result: "FitResult", path: Path) -> None:
 
 
 def write_mjcf(result: "FitResult", path: Path) -> None:
-    """A model whose qpos the CSV holds: the rest skeleton of the fitted (mean) shape, a sphere at each joint, no motors.
+    """A model whose qpos the CSV holds: the rest skeleton of the fitted (mean) shape, spheres at the joints, no motors.
 
     Its custom numeric `fps` is the frame rate of the CSV.
     """

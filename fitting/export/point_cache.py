@@ -1,4 +1,4 @@
-"""NAME.pc2 and NAME.mdd: the path of every vertex, for the Mesh Cache modifier and its like on the mesh of NAME_rest.obj."""
+"""NAME.pc2 and NAME.mdd: the path of every vertex, to be put on the mesh of NAME_rest.obj."""
 
 import struct
 from pathlib import Path

@@ -285,7 +285,7 @@ def test_torch_tensors_become_arrays(tmp_path):
 def test_a_tensor_beyond_its_numbers_is_refused(tmp_path):
     class Forged:
         def __reduce__(self):
-            storage = torch.ones(3).storage()
+            storage = torch.ones(3)._typed_storage()
             return torch._utils._rebuild_tensor_v2, (storage, 0, (1000,), (1,), False, OrderedDict())
 
     with pytest.raises(InputError, match="no whole pickle"):
