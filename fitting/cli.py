@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `convert`, `evaluate`, `demo` and `stream`."""
+"""The command line: `thetafit fit`, `convert`, `inspect`, `evaluate`, `demo` and `stream`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -28,7 +28,14 @@ def main(args: Sequence[str] | None = None) -> int:
     config = build_parser().parse_args(args)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
-    commands = {"fit": fit, "convert": convert, "evaluate": evaluate, "demo": demo, "stream": stream}
+    commands = {
+        "fit": fit,
+        "convert": convert,
+        "inspect": inspect,
+        "evaluate": evaluate,
+        "demo": demo,
+        "stream": stream,
+    }
     return guarded(commands[config.subcommand], config[config.subcommand])
 
 
@@ -40,6 +47,7 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
     commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
+    commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
@@ -65,6 +73,19 @@ def convert_parser() -> ArgumentParser:
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
     rate = "frames a second of what is written, instead of the clip's"
     parser.add_argument("--out-fps", metavar="F", type=float, help=rate)
+    return parser
+
+
+def inspect_parser() -> ArgumentParser:
+    """The arguments of `thetafit inspect`."""
+    about = "Say what is in a file: every key, its shape and meaning, what looks wrong, and the command to run next."
+    epilog = (
+        "Reads results.npy, joints, features, smpl_params.npy, AMASS and other npz, body files, pose priors,\n"
+        "checkpoints with args.json, GLB, BVH, report.json. Nothing in a file is ever executed."
+    )
+    parser = ArgumentParser(description=about, epilog=epilog)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files to look into")
+    parser.add_argument("--json", action="store_true", help="print the same as JSON")
     return parser
 
 
@@ -158,6 +179,13 @@ def convert(config: Namespace) -> int:
     from fitting.convert import convert_files
 
     return convert_files(config.sources, comma_list(config.to), config.out, config.body, config.out_fps)
+
+
+def inspect(config: Namespace) -> int:
+    """`thetafit inspect`."""
+    from fitting.inspect import inspect_files
+
+    return inspect_files(config.files, config.json)
 
 
 def evaluate(config: Namespace) -> int:

@@ -76,7 +76,7 @@ def convert_files(sources: list[str], formats: list[str], out: str, body: str | 
 
 
 def find_sources(sources: list[str]) -> list[Source]:
-    """The files that sources stand for; where a folder has a clip as npz and as smpl_params, the npz, which has more."""
+    """The files that sources stand for; where a folder has a clip both as npz and smpl_params, the npz."""
     found = []
     for source in map(Path, dict.fromkeys(sources)):
         if source.is_dir():
