@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fitting.data import Motion, load_motions
-from fitting.export import FORMATS, export, targets
+from fitting.export import FORMATS, check_formats, export, targets
 from fitting.folder import check_folder
 from fitting.resample import check_rate, grid, lerp, resample
 from fitting.result import FitResult
@@ -57,7 +57,7 @@ def convert_files(sources: list[str], formats: list[str], out: str, body: str | 
     body: file of the body of fits to another than the embedded one; out_fps: frames a second of what is written, by
     default the clip's. Raises InputError for arguments with which nothing could be converted.
     """
-    targets("", out, formats)  # refuses unknown formats
+    check_formats(formats)
     if out_fps is not None:
         check_rate(out_fps)
     found, bodies = find_sources(sources), Bodies(body)

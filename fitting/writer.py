@@ -16,7 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fitting.curves import curve_rows, log_curves, write_csv
-from fitting.export import DEFAULT_FORMATS, export, targets
+from fitting.export import DEFAULT_FORMATS, check_formats, export
 from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
@@ -56,7 +56,7 @@ class FitWriter(Callback):
         resume: bool = False,
         out_fps: float | None = None,
     ) -> None:
-        targets("", folder, formats)  # refuses unknown formats
+        check_formats(formats)
         if out_fps is not None:
             check_rate(out_fps)
         self.folder = Path(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fitting.export.atomic import atomic_path
+from fitting.export.blender import blender_command, write_through_blender
 from fitting.export.bones import RIGS
 from fitting.export.bvh import write_bvh_file
 from fitting.export.glb import write_glb
@@ -33,7 +34,7 @@ class Format:
     `write(result, path)` makes it at a path that does not exist yet; `doc` is a line for --help; `brings` names formats
     that are always written with this one. With `rigged` the file has named bones, `write` takes a `rig` of RIGS too,
     and the format may be asked for as NAME:RIG. With `of_joints` the file holds joints alone, so that a motion that
-    was never fitted can be written too.
+    was never fitted can be written too. `needs()` raises InputError where what the format is made with is not there.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Format:
     brings: tuple[str, ...] = ()
     rigged: bool = False
     of_joints: bool = False
+    needs: Callable[[], object] | None = None
 
 
 def _write_film(result: "FitResult", path: Path) -> None:
@@ -71,6 +73,11 @@ FORMATS = {
         Format("pc2", ".pc2", write_pc2, "point cache for 3ds Max, Maya, Blender; and the rest mesh", brings=("rest",)),
         Format("mdd", ".mdd", write_mdd, "point cache for LightWave, Houdini, Blender; and that", brings=("rest",)),
         Format("bvh", ".bvh", write_bvh_file, "skeleton and motion for animation programs", rigged=True),
+        Format("fbx", ".fbx", write_through_blender, "FBX, written by Blender", rigged=True, needs=blender_command),
+        Format(
+            "usd", ".usdc", write_through_blender, "UsdSkel, written by Blender", rigged=True, needs=blender_command
+        ),
+        Format("abc", ".abc", write_through_blender, "Alembic cache, written by Blender", needs=blender_command),
         Format("joints", "_joints.npy", write_joints, "joints alone, (frames, 22, 3) in metres", of_joints=True),
         Format("hik", "_hik.json", write_hik, "HumanIK's joints in degrees, as MDM's motions2hik has them"),
         Format("qpos", "_qpos.csv", write_qpos, "MuJoCo's qpos of the SMPL humanoid; and its model", brings=("mjcf",)),
@@ -106,6 +113,13 @@ def targets(name: str, folder: str | Path, formats: Iterable[str] = DEFAULT_FORM
         raise InputError(f"no format given. --formats takes any of these, separated by commas: {', '.join(FORMATS)}.")
     every = [each for format in wanted for each in (format, *map(find_format, format.brings))]
     return {Path(folder) / f"{name}{format.suffix}": format for format in every}
+
+
+def check_formats(formats: Iterable[str]) -> None:
+    """Raises InputError for an unknown format name, for none, and for a format that cannot be written here."""
+    for format in targets("", "", formats).values():
+        if format.needs:
+            format.needs()
 
 
 def export(result: "FitResult", folder: str | Path, formats: Iterable[str] = DEFAULT_FORMATS) -> list[Path]:
