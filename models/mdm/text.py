@@ -4,12 +4,9 @@ Weights are the user's own and are never downloaded from here.
 """
 
 import hashlib
-import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +16,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.errors import InputError
+from models.mdm.cache import cache_folder, keep
 from models.mdm.clip import ClipTextNetwork
 from models.mdm.tokens import ClipTokenizer
 
-log = logging.getLogger("thetafit")
 CLIP_FILE = "ViT-B-32.pt"
 CLIP_PAGE = "https://github.com/openai/CLIP"
 BERT_NAME = "distilbert-base-uncased"
@@ -68,7 +65,7 @@ class TextEncoder:
             batch = new[start : start + BATCH]
             for text, row in zip(batch, self.embedder.embed(batch), strict=True):
                 known[text] = row
-                self._keep(text, row)
+                keep(self._file(text), partial(np.save, arr=row.numpy()))
         rows = [known[text] for text in texts]
         if rows[0].ndim == 1:
             return TextEmbedding(torch.stack(rows))
@@ -83,17 +80,6 @@ class TextEncoder:
             return torch.from_numpy(np.load(self._file(text), allow_pickle=False))
         except (OSError, ValueError, EOFError, TypeError):  # absent, or not whole: computed again
             return None
-
-    def _keep(self, text: str, row: Tensor) -> None:
-        """Under a name of its own first: processes share the folder, and readers see whole files only."""
-        path = self._file(text)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as own:
-                np.save(f"{own}/row.npy", row.numpy())
-                os.replace(f"{own}/row.npy", path)
-        except OSError as error:
-            log.warning("text embeddings are not kept: %s", error)
 
 
 class ClipText:
@@ -178,8 +164,3 @@ def find_clip(weights: str | Path | None = None) -> Path:
             f"follow clip/clip.py, ViT-B/32, at {CLIP_PAGE}. Put the file there or say where it is."
         )
     return found
-
-
-def cache_folder() -> Path:
-    """The user's folder for what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
