@@ -66,11 +66,14 @@ def convert_parser() -> ArgumentParser:
     """The arguments of `thetafit convert`."""
     about = "Write fits in other formats, without fitting again; a folder's tree is kept."
     parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
-    sources = "NAME.npz or NAME_smpl_params.npy of a fit, folders of them; motion files for joint formats"
+    sources = (
+        "NAME.npz or NAME_smpl_params.npy of a fit, folders of them; motion files for the formats joints and features"
+    )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
     parser.add_argument("--to", metavar="LIST", required=True, help="what to write, separated by commas")
     parser.add_argument("--out", metavar="DIR", default="converted", help="output folder (default: %(default)s)")
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
+    parser.add_argument("--stats", metavar="DIR", help="folder with Mean.npy and Std.npy, for normalised features")
     rate = "frames a second of what is written, instead of the clip's"
     parser.add_argument("--out-fps", metavar="F", type=float, help=rate)
     return parser
@@ -178,7 +181,8 @@ def convert(config: Namespace) -> int:
     """`thetafit convert`."""
     from fitting.convert import convert_files
 
-    return convert_files(config.sources, comma_list(config.to), config.out, config.body, config.out_fps)
+    options = (config.body, config.out_fps, config.stats)
+    return convert_files(config.sources, comma_list(config.to), config.out, *options)
 
 
 def inspect(config: Namespace) -> int:

@@ -11,10 +11,11 @@ from fitting.export import FORMATS, check_formats, export, targets
 from fitting.folder import check_folder
 from fitting.resample import check_rate, grid, lerp, resample
 from fitting.result import FitResult
-from fitting.sources import PARAMETERS
+from fitting.sources import PARAMETERS, find_files
 from fitting.tracks import Bodies, is_result, read_track
-from models.body import BodyModel
+from models.body import BODY_JOINTS, BodyModel
 from models.errors import InputError
+from models.skeleton import SKELETONS
 
 WHAT = (
     "convert takes what a fit wrote, NAME.npz or NAME_smpl_params.npy, and folders of them; of motion files that were "
@@ -42,7 +43,7 @@ class Unfitted:
 
     def joints(self) -> Tensor:
         """(L, 22, 3) metres."""
-        return torch.as_tensor(self.motion.joints[:, :22])
+        return torch.as_tensor(self.motion.joints[:, :BODY_JOINTS])
 
     def resampled(self, fps: float) -> "Unfitted":
         """The same motion at `fps` frames a second, joints interpolated along the line."""
@@ -51,21 +52,24 @@ class Unfitted:
         return Unfitted(replace(self.motion, joints=joints, fps=float(fps)))
 
 
-def convert_files(sources: list[str], formats: list[str], out: str, body: str | None, out_fps: float | None) -> int:
+def convert_files(
+    sources: list[str], formats: list[str], out: str, body: str | None, out_fps: float | None, stats: str | None
+) -> int:
     """Write every clip of the sources in the formats below `out`; returns the exit code: 0, 1 some failed, 2 all did.
 
     body: file of the body of fits to another than the embedded one; out_fps: frames a second of what is written, by
-    default the clip's. Raises InputError for arguments with which nothing could be converted.
+    default the clip's; stats: folder of Mean.npy and Std.npy for normalised features.
+    Raises InputError for arguments with which nothing could be converted.
     """
     check_formats(formats)
     if out_fps is not None:
         check_rate(out_fps)
-    found, bodies = find_sources(sources), Bodies(body)
+    bodies, found = Bodies(body), find_sources(sources)
     check_folder(Path(out))
     failures, written = 0, set()
     for source in found:
         try:
-            for clip in read_clips(source.path, bodies, formats):
+            for clip in read_clips(source.path, bodies, formats, stats):
                 paths = _write(clip, Path(out) / source.folder, formats, out_fps, {*written, source.path.resolve()})
                 written |= {path.resolve() for path in paths}
                 print(f"{source.path} -> {', '.join(map(str, paths))}", flush=True)
@@ -83,9 +87,7 @@ def find_sources(sources: list[str]) -> list[Source]:
             results = [path for path in sorted(source.rglob("*.npz")) if is_result(path)]
             params = sorted(source.rglob(f"*{PARAMETERS}"))
             results += [path for path in params if path.with_name(_clip_name(path) + ".npz") not in results]
-            if not results:
-                raise InputError(f"{source}: no result of a fit is in it. {WHAT}")
-            found += [Source(path, path.parent.relative_to(source)) for path in results]
+            found += [Source(path, path.parent.relative_to(source)) for path in results or _motions(source)]
         elif source.is_file():
             found.append(Source(source, Path()))
         else:
@@ -93,11 +95,19 @@ def find_sources(sources: list[str]) -> list[Source]:
     return found
 
 
-def read_clips(path: Path, bodies: Bodies, formats: list[str]) -> list[FitResult | Unfitted]:
+def _motions(folder: Path) -> list[Path]:
+    """The motion files in a folder without results. Raises InputError where there are none either."""
+    files, failures = find_files([folder])
+    if failures:
+        raise InputError(f"{folder}: no result of a fit is in it, and {failures[0].message}. {WHAT}")
+    return [file.path for file in files]
+
+
+def read_clips(path: Path, bodies: Bodies, formats: list[str], stats: str | None) -> list[FitResult | Unfitted]:
     """What the file holds. Raises InputError for what is no motion, or needs a body that is not at hand, or a fit."""
     if path.suffix.lower() == ".npz" and is_result(path):
         return [read_result(path, bodies)]
-    motions, failures = load_motions(path)
+    motions, failures = load_motions(path, stats=stats)
     if failures:
         raise InputError(failures[0].message)
     return [_from_motion(motion, bodies, formats) for motion in motions]
@@ -124,6 +134,8 @@ def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResul
             f"it holds joints, not a fit, so {', '.join(refused)} cannot be made of it: run "
             f"thetafit fit {motion.source} --formats {','.join(refused)}. {WHAT}"
         )
+    if SKELETONS[motion.skeleton].smpl[:BODY_JOINTS] != tuple(range(BODY_JOINTS)):
+        raise InputError(f"its skeleton {motion.skeleton} is not SMPL's, so its joints are fitted first: thetafit fit")
     return Unfitted(motion)
 
 

@@ -36,20 +36,25 @@ def read_weights(path: str | Path, skip: tuple[str, ...] = ()) -> dict[str, Tens
     Of an archive, tensors whose names start with one of `skip` stay unread. Raises InputError for a file that is
     missing, cut or something else, UnsafePickle for one that asks for more than tensors. Nothing is executed.
     """
+    weights = read_plain(path, skip)
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path}: holds a {type(weights).__name__}, not a state dict of names and tensors.")
+    return dict(weights)
+
+
+def read_plain(path: str | Path, skip: tuple[str, ...] = ()) -> Any:
+    """As `read_weights`, whatever tensors and plain containers the file holds, such as a dict of state dicts."""
     path = Path(path)
     if _is_torchscript(path):
         return _read_torchscript(path, skip)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise UnsafePickle(f"{path}: refused, it holds more than weights ({reason}). Nothing was executed.") from None
     except Exception as error:  # a broken file can raise nearly anything
         start = describe_start(read_bytes(path)[:64])
         raise InputError(f"{path}: no whole PyTorch file ({error}); {start}.") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{path}: holds a {type(weights).__name__}, not a state dict of names and tensors.")
-    return dict(weights)
 
 
 def _is_torchscript(path: Path) -> bool:

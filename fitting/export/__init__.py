@@ -12,7 +12,7 @@ from fitting.export.bones import RIGS
 from fitting.export.bvh import write_bvh_file
 from fitting.export.glb import write_glb
 from fitting.export.hik import write_hik
-from fitting.export.joints import write_joints
+from fitting.export.joints import write_features, write_joints
 from fitting.export.mujoco import write_mjcf, write_qpos
 from fitting.export.npz import write_npz
 from fitting.export.obj import write_obj, write_rest
@@ -79,6 +79,7 @@ FORMATS = {
         ),
         Format("abc", ".abc", write_through_blender, "Alembic cache, written by Blender", needs=blender_command),
         Format("joints", "_joints.npy", write_joints, "joints alone, (frames, 22, 3) in metres", of_joints=True),
+        Format("features", "_features.npy", write_features, "HumanML3D's 263 numbers a frame", of_joints=True),
         Format("hik", "_hik.json", write_hik, "HumanIK's joints in degrees, as MDM's motions2hik has them"),
         Format("qpos", "_qpos.csv", write_qpos, "MuJoCo's qpos of the SMPL humanoid; and its model", brings=("mjcf",)),
         Format("mjcf", "_mjcf.xml", write_mjcf, "MuJoCo model of the fitted skeleton"),

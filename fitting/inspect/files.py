@@ -1,7 +1,6 @@
 """Files that hold no arrays of numpy: checkpoints, GLB scenes, BVH and JSON, read without running anything."""
 
 import json
-import pickle
 import re
 import struct
 from collections import Counter
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fitting.inspect.kinds import FITTED, find_kind
 from fitting.inspect.report import Report, Row, holds
 from models.bvh import read_bvh
 from models.errors import InputError
+from models.torch_files import read_plain
 
 FITTED_MEANINGS = {key: meaning for key, (_, meaning) in FITTED.items()}
 GLB_JSON = 0x4E4F534A
@@ -36,7 +35,7 @@ def read_json(path: Path) -> Any:
 
 def inspect_checkpoint(path: Path) -> Report:
     """A torch file: every tensor's shape, layers of one shape in a row; and what network the names tell."""
-    tensors = _flatten(_load_tensors(path))
+    tensors = _flatten(read_plain(path))
     report = Report(str(path), _network(tensors), _tensor_rows(tensors))
     report.facts["parameters"] = f"{sum(tensor.numel() for tensor in tensors.values()):,}"
     if "MDM" in report.kind:
@@ -44,23 +43,6 @@ def inspect_checkpoint(path: Path) -> Report:
         _add_options(report, path.with_name("args.json"))
         report.next.append(SAMPLE.format(file=path))
     return report
-
-
-def _load_tensors(path: Path) -> Any:
-    """What torch.save stored, mapped and not read, by torch's restricted unpickler."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        name = f" It asks for {wanted[1]}." if wanted else ""
-        raise InputError(f"{path}: refused, because it holds more than tensors.{name} Nothing was executed.") from None
-    except Exception as error:  # torch has many for a broken file
-        raise InputError(f"{path}: no whole PyTorch file ({type(error).__name__}). Is it cut?") from None
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
 
 
 def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:

@@ -29,7 +29,12 @@ WORDS = {
     "gender": ("", "gender of the body that betas belong to"),
     "body": ("", "name of the body that betas belong to"),
 }
-BETAS = {"betas": ("shape", "shape coefficients, one a principal direction of the body file; 0 is the mean person")}
+BETAS = {
+    "betas": ("shape", "shape coefficients, one a principal direction of the body file; 0 is the mean person"),
+    "joint_offsets": ("joints, xyz", "of an adapted skeleton: rest joints minus those that betas alone give, metres"),
+    "bone_factors": ("bones", "of an adapted skeleton: each bone's length over what betas alone give"),
+    "bone_names": ("bones", "the joint that each bone ends in"),
+}
 SMPL_UNITS = (("units", "metres, axis-angle in radians"),)
 Y_UP = (("units", "metres, y up, axis-angle in radians"),)
 Z_UP = (("units", "metres, z up, axis-angle in radians"),)
