@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `evaluate`, `demo`, `stream` and `doctor`."""
+"""The command line: `thetafit fit`, `convert`, `inspect`, `evaluate`, `demo`, `stream` and `doctor`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -9,10 +9,18 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from fitting.export import DEFAULT_FORMATS, FORMATS
+from fitting.export.bones import RIGS
 from fitting.version import __version__
 from models.errors import InputError
 
-FORMAT_TABLE = "formats:\n" + "\n".join(f"  {name:<13}{format.doc}" for name, format in FORMATS.items())
+FORMAT_TABLE = "\n".join(
+    (
+        "formats (docs/formats.md has axes, units and what is lost):",
+        *(f"  {name:<13}{format.doc}" for name, format in FORMATS.items()),
+        "with the bone names of another rig behind a colon: "
+        + ", ".join(f"{name}:{'|'.join(RIGS)}" for name, format in FORMATS.items() if format.rigged),
+    )
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -24,7 +32,14 @@ def main(args: Sequence[str] | None = None) -> int:
         return doctor(config.doctor.device, config.doctor.body)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
-    commands = {"fit": fit, "evaluate": evaluate, "demo": demo, "stream": stream}
+    commands = {
+        "fit": fit,
+        "convert": convert,
+        "inspect": inspect,
+        "evaluate": evaluate,
+        "demo": demo,
+        "stream": stream,
+    }
     return guarded(commands[config.subcommand], config[config.subcommand])
 
 
@@ -35,6 +50,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
+    commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
+    commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
@@ -59,6 +76,36 @@ def demo_parser() -> ArgumentParser:
     about = "Fit and film a keyed motion whose true parameters are known, and print the error."
     parser = ArgumentParser(description=about)
     parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
+    return parser
+
+
+def convert_parser() -> ArgumentParser:
+    """The arguments of `thetafit convert`."""
+    about = "Write fits in other formats, without fitting again; a folder's tree is kept."
+    parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
+    sources = (
+        "NAME.npz or NAME_smpl_params.npy of a fit, folders of them; motion files for the formats joints and features"
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
+    parser.add_argument("--to", metavar="LIST", required=True, help="what to write, separated by commas")
+    parser.add_argument("--out", metavar="DIR", default="converted", help="output folder (default: %(default)s)")
+    parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
+    parser.add_argument("--stats", metavar="DIR", help="folder with Mean.npy and Std.npy, for normalised features")
+    rate = "frames a second of what is written, instead of the clip's"
+    parser.add_argument("--out-fps", metavar="F", type=float, help=rate)
+    return parser
+
+
+def inspect_parser() -> ArgumentParser:
+    """The arguments of `thetafit inspect`."""
+    about = "Say what is in a file: every key, its shape and meaning, what looks wrong, and the command to run next."
+    epilog = (
+        "Reads results.npy, joints, features, smpl_params.npy, AMASS and other npz, body files, pose priors,\n"
+        "checkpoints with args.json, GLB, BVH, report.json. Nothing in a file is ever executed."
+    )
+    parser = ArgumentParser(description=about, epilog=epilog)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files to look into")
+    parser.add_argument("--json", action="store_true", help="print the same as JSON")
     return parser
 
 
@@ -145,6 +192,21 @@ def fit(config: Namespace) -> int:
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)
     return fit_files(config.sources, config.out, **run, model=model, reading=reading, config=text)
+
+
+def convert(config: Namespace) -> int:
+    """`thetafit convert`."""
+    from fitting.convert import convert_files
+
+    options = (config.body, config.out_fps, config.stats)
+    return convert_files(config.sources, comma_list(config.to), config.out, *options)
+
+
+def inspect(config: Namespace) -> int:
+    """`thetafit inspect`."""
+    from fitting.inspect import inspect_files
+
+    return inspect_files(config.files, config.json)
 
 
 def evaluate(config: Namespace) -> int:

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from fitting.checks import check_finite, check_joints, check_up, find_skeleton, upright, z_up_to_y_up
 from fitting.formats import Clip, read_clips
-from fitting.normalization import Statistics, looks_normalized
 from fitting.sources import Failure, MotionFile, find_files
 from models.errors import InputError
 from models.mdm.features import features_to_joints
+from models.mdm.normalization import Statistics, looks_normalized
 from models.rotations import matrix_to_axis_angle, rot6d_to_matrix
 from models.skeleton import SKELETONS
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from fitting.export.atomic import atomic_path
 from models.errors import InputError
 
-FRAME_BYTES = {"smpl_params": 85_000, "obj": 420_000}  # the formats that store every vertex of every frame
+FRAME_BYTES = {
+    "smpl_params": 85_000,
+    "obj": 420_000,
+    "ply": 260_000,
+    "pc2": 83_000,
+    "mdd": 83_000,
+    "abc": 83_000,
+}  # the formats that store every vertex of every frame
 
 
 def check_folder(folder: Path) -> None:

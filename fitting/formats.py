@@ -48,7 +48,7 @@ class Clip:
 
 def read_clips(path: Path) -> list[Clip]:
     """The clips of a file, all frames, not yet checked for length, unit, axes and finiteness. Raises InputError."""
-    content = _open(path)
+    content = open_content(path)
     if isinstance(content, Mapping):
         return _from_dict(content)
     if isinstance(content, list) or (isinstance(content, np.ndarray) and content.dtype == object):
@@ -85,7 +85,7 @@ _TORCH = "a PyTorch file, network weights or tensors: save the joints with numpy
 _FILM = "a film: only sampleSS_repRR.mp4 beside MDM's results.npy stands for a motion, that clip of results.npy"
 
 
-def _open(path: Path) -> Any:
+def open_content(path: Path) -> Any:
     """The object in a .npy, .npz or pickle file; for any other file InputError that says what it is."""
     try:
         with path.open("rb") as file:

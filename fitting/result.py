@@ -84,5 +84,5 @@ class FitResult:
         own = motion.betas is not None and motion.body == body.name
         betas = torch.as_tensor(motion.betas, dtype=torch.float32) if own else torch.zeros(body.num_betas)
         root = torch.as_tensor(motion.root, dtype=torch.float32)
-        transl = root - body.rest_joints(betas)[0].cpu()
+        transl = root - body.rest_joints(betas)[..., 0, :].cpu()
         return cls(torch.as_tensor(motion.thetas, dtype=torch.float32), betas, transl, body, motion)

@@ -36,6 +36,7 @@ class Track:
     skeleton: str | None = None
     parameters: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     body: BodyModel | None = None
+    text: str = ""
 
 
 class Bodies:
@@ -72,7 +73,7 @@ def find_results(sources: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for source in map(Path, dict.fromkeys(sources)):
         if source.is_dir():
-            paths = [path for path in sorted(source.rglob("*.npz")) if _is_result(path)]
+            paths = [path for path in sorted(source.rglob("*.npz")) if is_result(path)]
             if not paths:
                 raise InputError(f"{source}: no result of a fit is in it. {WHAT}")
             names = [path.relative_to(source).with_suffix("").as_posix() for path in paths]
@@ -121,7 +122,8 @@ def read_track(name: str, path: Path, bodies: Bodies, result: bool) -> Track:
         )
     if joints is None:
         joints = body.joints(*parameters)[:, :BODY_JOINTS].numpy()
-    track = Track(name, path, joints, _fps(path, arrays), parameters=parameters, body=body)
+    words = str(arrays.get("text", ""))
+    track = Track(name, path, joints, _fps(path, arrays), parameters=parameters, body=body, text=words)
     if result:
         track.fps = track.fps or SKELETONS["humanml3d"].fps
         _read_input(track, arrays)
@@ -169,7 +171,8 @@ def _open(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: cannot be read as an npz of plain arrays ({error}). {WHAT}") from None
 
 
-def _is_result(path: Path) -> bool:
+def is_result(path: Path) -> bool:
+    """Whether a .npz has the arrays of a fit."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{key}.npy" for key in (*PARAMETERS, "joints")} <= set(archive.namelist())

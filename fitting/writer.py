@@ -16,10 +16,12 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fitting.curves import curve_rows, log_curves, write_csv
-from fitting.export import DEFAULT_FORMATS, export, targets
+from fitting.export import DEFAULT_FORMATS, check_formats, export, per_clip
 from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
+from fitting.page import write_page
+from fitting.page.listing import write_listing
 from fitting.report import clip_report, failure_report, run_report, unfitted_report
 from fitting.resample import check_rate, resample, resampled_length
 from fitting.version import __version__
@@ -56,7 +58,7 @@ class FitWriter(Callback):
         resume: bool = False,
         out_fps: float | None = None,
     ) -> None:
-        targets("", folder, formats)  # refuses unknown formats
+        check_formats(formats)
         if out_fps is not None:
             check_rate(out_fps)
         self.folder = Path(folder)
@@ -171,7 +173,7 @@ class FitWriter(Callback):
         self.journal.forget(clip)
         if result.status != FAILED:
             out = result if self.out_fps is None else resample(result, self.out_fps)
-            paths = export(out, self.folder / result.motion.folder, self.formats)
+            paths = export(out, self.folder / result.motion.folder, per_clip(self.formats))
             report = clip_report(result, [path.relative_to(self.folder).as_posix() for path in paths])
             report |= {"frames": out.length, "fps": float(out.fps)}
             losses = {stage: {k: v.tolist() for k, v in terms.items()} for stage, terms in result.losses.items()}
@@ -211,7 +213,7 @@ class FitWriter(Callback):
         if len(motions) < len(self.motions):
             print(f"{len(self.motions) - len(motions)} of {len(self.motions)} clips are done already", flush=True)
         frames = sum(resampled_length(motion.length, motion.fps, self.out_fps or motion.fps) for motion in motions)
-        check_space(self.folder, frames, self.formats)
+        check_space(self.folder, frames, per_clip(self.formats))
         said = expectation(len(motions), frames, preset, self.formats)
         if said:
             print(said, flush=True)
@@ -234,11 +236,14 @@ class FitWriter(Callback):
         rows = [row for clip, entry in entries.items() for row in curve_rows(clip, entry.losses)]
         write_csv(self.logs / "losses.csv", rows)
         log_curves(trainer.loggers, rows)
+        write_listing(self.folder)
+        if "html" in self.formats:
+            write_page(self.folder)
         written = [clip for clip in clips if clip["files"]]
         self.exit_code = 0 if len(written) == len(clips) else 1 if written else 2
         frames = sum(clip["frames"] for clip in written)
         done = f"{len(written)} of {len(clips)} clips, {frames} frames, {seconds:.1f} s"
-        print(f"{done}: see {self.folder / 'report.json'}", flush=True)
+        print(f"{done}: see {self.folder / 'report.html'}", flush=True)
 
 
 def on_sigterm(handler: Callable | signal.Handlers) -> None:

@@ -1,4 +1,4 @@
-"""Pickles and .npy files read as data: arrays, plain containers, chumpy and scipy sparse arrays, and nothing else.
+"""Pickles and .npy files read as data: arrays, plain containers, chumpy, scipy sparse and torch arrays, nothing else.
 
 Nothing that a pickle names is imported. What it asks for is either a plain container, or becomes a `_Record` that only
 remembers name, arguments and state; the table `_READERS` says how an array is made of a record. A name outside that
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from models.errors import InputError
@@ -35,7 +36,7 @@ class UnsafePickle(InputError):
 
 
 def load_pickle(path: str | Path) -> Any:
-    """What the pickle at `path` holds, with chumpy arrays as numpy arrays. Python-2 pickles are read as latin1.
+    """What the pickle at `path` holds, chumpy arrays and tensors as numpy arrays. Python-2 pickles are read as latin1.
 
     Raises InputError when the file is missing or no whole pickle, UnsafePickle when it asks for more than plain data.
     """
@@ -119,7 +120,7 @@ class _Unpickler(pickle._Unpickler):
             advice = "save tensors as numpy arrays, tensor.numpy()"
         raise UnsafePickle(
             f"{self.source}: refused, because this pickle asks for {module}.{name}. Nothing was executed. Accepted are "
-            f"numpy arrays and numbers, lists, dicts, strings, chumpy arrays and scipy sparse matrices. If you trust "
+            f"numpy arrays and numbers, lists, dicts, strings, tensors, chumpy and scipy sparse arrays. If you trust "
             f"the file, {advice}."
         )
 
@@ -261,6 +262,18 @@ def _coordinates(build: _Builder, record: _Record):
     return sparse.coo_matrix((state["data"], tuple(coords)), shape=state["_shape"])
 
 
+def _storage(build: _Builder, record: _Record) -> torch.Tensor:
+    """torch.storage._load_from_bytes(content of torch.save): torch's own restricted reader, (numbers,)."""
+    content = torch.load(io.BytesIO(build(record.args[0])), map_location="cpu", weights_only=True)
+    return torch.tensor([], dtype=content.dtype).set_(content)
+
+
+def _tensor(build: _Builder, record: _Record) -> np.ndarray:
+    """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...); as_strided refuses what lies outside."""
+    numbers, offset, size, stride = (build(part) for part in record.args[:4])
+    return numbers.as_strided(size, stride, offset).numpy().copy()
+
+
 def _no_value(build: _Builder, record: _Record):
     raise InputError(f"the pickle makes an object of {record.path} by itself")
 
@@ -281,6 +294,8 @@ _READERS = {
     "builtins.bytearray": _bytes,
     "_codecs.encode": _bytes,
     "copyreg._reconstructor": _instance,
+    "torch.storage._load_from_bytes": _storage,
+    "torch._utils._rebuild_tensor_v2": _tensor,
     "chumpy.ch.Ch": _chumpy,
     "chumpy.reordering.Select": _chumpy_select,
     "scipy.sparse.csc_matrix": _compressed(sparse.csc_matrix),

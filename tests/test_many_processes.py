@@ -95,7 +95,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     written = Counter(line.split()[0] for line in done.stdout.splitlines() if " converged " in line)
     assert written == {f"walk{i}/walk{i}": 1 for i in range(len(LENGTHS))}
-    assert done.stdout.count("report.json") == 1 and done.stdout.count("not read") == 1
+    assert done.stdout.count("report.html") == 1 and done.stdout.count("not read") == 1
     same_numbers(tmp_path / "one", tmp_path / "two")
     curves = [(tmp_path / name / "logs" / "losses.csv").read_text().splitlines() for name in ("one", "two")]
     assert [row.split(",")[:3] for row in curves[0]] == [row.split(",")[:3] for row in curves[1]]

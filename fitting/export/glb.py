@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pygltflib as gltf
+import torch
 from torch import Tensor
 
+from fitting.export.bones import joint_names
+from fitting.export.correctives import correctives
 from models.body import BodyModel
 from models.rotations import matrix_to_quaternion
-from models.skeleton import FINGERS, SMPL_JOINTS
 
 if TYPE_CHECKING:
     from fitting.result import FitResult
@@ -18,31 +20,27 @@ COMPONENT = {"f": gltf.FLOAT, "B": gltf.UNSIGNED_BYTE, "H": gltf.UNSIGNED_SHORT,
 SKIN_COLOUR = (0.62, 0.71, 0.86, 1.0)  # linear RGBA
 
 
-def write_glb(result: "FitResult", path: Path) -> None:
+def write_glb(result: "FitResult", path: Path, rig: str = "smpl") -> None:
     """Rest mesh, skeleton, weights and one animation; metres, y up, every frame in the world position of the fit.
 
     Nodes 0..J-1 are the joints in rest pose and node J is the mesh. The animation has a quaternion track for each joint
-    and a translation track for the pelvis, with keys at i / fps seconds. Vertices follow four joints at most, without
-    pose correctives (posedirs of a licensed body). A fit with one shape a frame gets the mean shape.
-    The scene's extras hold text, body, fps, frames and betas.
+    and a translation track for the pelvis, with keys at i / fps seconds. Vertices follow four joints at most. Pose
+    correctives (posedirs of a licensed body) are morph targets, within 0.1 mm. A fit with one shape a frame gets the
+    mean shape. `rig`: whose bone names the nodes have. The scene's extras hold text, body, fps, frames and betas.
     """
     betas = result.betas.reshape(-1, result.body.num_betas).mean(0)
     rest_joints = _array(result.body.rest_joints(betas))
     file = _File()
-    _add_mesh(file, result.body, betas)
-    _add_skeleton(file, rest_joints, result.body.parents)
-    _add_animation(file, result)
+    rotations = result.body.full_rotations(result.thetas)
+    targets, weights = correctives(result.body, rotations)
+    _add_mesh(file, result.body, betas, _array(targets))
+    _add_skeleton(file, rest_joints, result.body.parents, joint_names(len(rest_joints), rig))
+    _add_animation(file, result, _array(rotations), _array(weights))
     words = {"text": result.motion.text, "body": result.body.name}
     extras = words | {"fps": float(result.fps), "frames": result.length, "betas": betas.tolist()}
     file.doc.scenes.append(gltf.Scene(name=result.motion.name, nodes=[0, len(rest_joints)], extras=extras))
     file.doc.scene = 0
     file.save(path)
-
-
-def joint_names(count: int) -> list[str]:
-    """Names of a body file's joints: SMPL (24), SMPL-H (52) or SMPL-X (55), which share the first 22."""
-    further = {24: SMPL_JOINTS[22:], 52: FINGERS, 55: ("jaw", "left_eye", "right_eye", *FINGERS)}
-    return [*SMPL_JOINTS[:22], *further[count]]
 
 
 def strongest_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +93,7 @@ class _File:
         self.doc.save_binary(str(path))
 
 
-def _add_mesh(file: _File, body: BodyModel, betas: Tensor) -> None:
+def _add_mesh(file: _File, body: BodyModel, betas: Tensor, targets: np.ndarray) -> None:
     vertices, faces = _array(body.rest_vertices(betas)), _array(body.faces)
     joints, weights = strongest_weights(_array(body.weights))
     attributes = gltf.Attributes(
@@ -109,13 +107,19 @@ def _add_mesh(file: _File, body: BodyModel, betas: Tensor) -> None:
     surface = gltf.PbrMetallicRoughness(baseColorFactor=list(SKIN_COLOUR), metallicFactor=0.0, roughnessFactor=0.65)
     file.doc.materials.append(gltf.Material(name="skin", pbrMetallicRoughness=surface))
     primitive = gltf.Primitive(attributes=attributes, indices=indices, material=0)
-    file.doc.meshes.append(gltf.Mesh(name=body.name, primitives=[primitive]))
+    mesh = gltf.Mesh(name=body.name, primitives=[primitive])
+    if len(targets):  # all weights 0 is the rest pose, which needs no correctives
+        moved = [file.add(target.astype(np.float32), gltf.VEC3, gltf.ARRAY_BUFFER, bounds=True) for target in targets]
+        primitive.targets = [gltf.Attributes(POSITION=accessor) for accessor in moved]
+        mesh.weights = [0.0] * len(targets)
+        mesh.extras = {"targetNames": [f"pose_corrective_{i:02d}" for i in range(len(targets))]}
+    file.doc.meshes.append(mesh)
 
 
-def _add_skeleton(file: _File, rest_joints: np.ndarray, parents: tuple[int, ...]) -> None:
+def _add_skeleton(file: _File, rest_joints: np.ndarray, parents: tuple[int, ...], names: list[str]) -> None:
     """The joints' nodes, each at its offset from its parent, and then the mesh's node."""
     joints = list(range(len(parents)))
-    for joint, name, parent in zip(joints, joint_names(len(parents)), parents, strict=True):
+    for joint, name, parent in zip(joints, names, parents, strict=True):
         offset = rest_joints[joint] - (rest_joints[parent] if joint else 0)
         children = [child for child in joints[1:] if parents[child] == joint]
         file.doc.nodes.append(gltf.Node(name=name, translation=offset.tolist(), children=children))
@@ -126,14 +130,17 @@ def _add_skeleton(file: _File, rest_joints: np.ndarray, parents: tuple[int, ...]
     file.doc.nodes.append(gltf.Node(name="body", mesh=0, skin=0))
 
 
-def _add_animation(file: _File, result: "FitResult") -> None:
+def _add_animation(file: _File, result: "FitResult", rotations: np.ndarray, weights: np.ndarray) -> None:
+    """Tracks of every joint's rotation (L, J, 3, 3), the pelvis' place and the morph targets' weights (L, K)."""
     animation = gltf.Animation(name=result.motion.name)
     times = file.add((np.arange(result.length) / result.fps).astype(np.float32), gltf.SCALAR, bounds=True)
-    wxyz = _array(matrix_to_quaternion(result.body.full_rotations(result.thetas)))
+    wxyz = matrix_to_quaternion(torch.from_numpy(rotations)).numpy()
     quaternions = continuous(np.roll(wxyz, -1, axis=-1)).astype(np.float32)  # glTF's order is xyzw
     pelvis = _array(result.joints()[:, 0]).astype(np.float32)
     tracks = [(0, "translation", pelvis, gltf.VEC3)]
     tracks += [(joint, "rotation", quaternions[:, joint], gltf.VEC4) for joint in range(quaternions.shape[1])]
+    if weights.size:
+        tracks.append((quaternions.shape[1], "weights", weights.astype(np.float32).ravel(), gltf.SCALAR))
     for sampler, (node, moved, values, kind) in enumerate(tracks):
         keys = file.add(values, kind)
         target = gltf.AnimationChannelTarget(node=node, path=moved)

@@ -125,12 +125,16 @@ def test_one_frame_is_a_clip(tmp_path):
 
 def test_names_are_the_documented_ones():
     names = [path.name for path in targets("walk", "out", FORMATS)]
-    assert names == ["walk_smpl_params.npy", "walk.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png", "walk_obj"]
+    assert names == [
+        "walk_smpl_params.npy", "walk.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png", "walk_obj", "walk_ply",
+        "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx", "walk.usdc", "walk.abc", "walk_joints.npy",
+        "walk_features.npy", "walk_hik.json", "walk_qpos.csv", "walk_mjcf.xml",
+    ]  # fmt: skip
     assert [path.name for path in targets("walk", "out", ["mp4"])] == ["walk_mesh.mp4", "walk_poster.png"]
 
 
 def test_unknown_format_lists_the_known_ones(fit, tmp_path):
-    with pytest.raises(InputError, match="'gbl'.*smpl_params, npz, glb, mp4, png, obj"):
+    with pytest.raises(InputError, match="'gbl'.*smpl_params, npz, glb, mp4, png, obj.*bvh"):
         export(fit, tmp_path, ["npz", "gbl"])
     assert not list(tmp_path.iterdir())
 

@@ -9,10 +9,13 @@ import torch
 import trimesh
 
 from fitting.export import export
-from fitting.export.glb import continuous, joint_names, strongest_weights, vertex_normals
+from fitting.export.bones import joint_names
+from fitting.export.correctives import TOLERANCE, correctives
+from fitting.export.glb import continuous, strongest_weights, vertex_normals
 from models.body import EMBEDDED, BodyModel
 from models.rotations import axis_angle_to_quaternion, quaternion_to_matrix
 from models.skeleton import SKELETONS, SMPL_JOINTS
+from tests.bodies import smpl_arrays
 from tests.fits import smooth_fit
 
 TYPES = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -69,8 +72,17 @@ def skinned(doc: pygltflib.GLTF2, key: int) -> np.ndarray:
     inverse_bind = read(doc, skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
     matrices = world_matrices(doc, key)[skin.joints] @ inverse_bind
     blended = np.einsum("vk,vkab->vab", mesh["WEIGHTS_0"].astype(np.float64), matrices[mesh["JOINTS_0"]])
-    homogeneous = np.pad(mesh["POSITION"], ((0, 0), (0, 1)), constant_values=1)
+    homogeneous = np.pad(mesh["POSITION"] + morphed(doc, key), ((0, 0), (0, 1)), constant_values=1)
     return np.einsum("vab,vb->va", blended, homogeneous)[:, :3]
+
+
+def morphed(doc: pygltflib.GLTF2, key: int) -> np.ndarray:
+    """What the morph targets add to the vertices (V, 3) at one key; zero where there are none."""
+    targets = [read(doc, target["POSITION"]) for target in doc.meshes[0].primitives[0].targets or ()]
+    if not targets:
+        return np.zeros(3)
+    weights = tracks(doc)[len(doc.skins[0].joints), "weights"][1].reshape(-1, len(targets))
+    return np.einsum("k,kvx->vx", weights[key].astype(np.float64), targets)
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +201,43 @@ def test_joint_names_of_the_family():
     assert joint_names(52)[22] == "left_index1"
     assert joint_names(55)[22:26] == ["jaw", "left_eye", "right_eye", "left_index1"]
     assert all(len(set(joint_names(count))) == count for count in (24, 52, 55))
+
+
+def bending(path: Path) -> BodyModel:
+    """A body with random pose correctives of millimetres to centimetres."""
+    np.savez(path, **smpl_arrays(bend=1e-3))
+    return BodyModel.load(path)
+
+
+def test_pose_correctives_are_morph_targets_with_weights_from_0_to_1(tmp_path):
+    fit = smooth_fit(24)
+    random = torch.Generator().manual_seed(1)
+    fit.thetas = fit.thetas + 0.1 * torch.randn(fit.thetas.shape, generator=random)  # motion of a higher rank
+    fit.body = bending(tmp_path / "bending.npz")
+    straight = BodyModel.load().vertices(fit.betas, fit.thetas, fit.transl)
+    assert (fit.vertices() - straight).norm(dim=-1).max() > 0.01
+    doc = written(fit, tmp_path)
+    for key in (0, 11, 23):
+        np.testing.assert_allclose(skinned(doc, key), fit.vertices()[key], atol=2.5e-4)  # 0.1 mm along each axis
+    weights = tracks(doc)[24, "weights"][1]
+    assert weights.min() == 0 and weights.max() == 1
+    names = doc.meshes[0].extras["targetNames"]
+    assert len(names) == len(doc.meshes[0].primitives[0].targets) == len(weights) / 24 < 40
+    assert doc.meshes[0].weights == [0.0] * len(names)
+
+
+def test_one_frame_with_correctives(tmp_path):
+    fit = smooth_fit(1)
+    fit.body = bending(tmp_path / "bending.npz")
+    np.testing.assert_allclose(skinned(written(fit, tmp_path), 0), fit.vertices()[0], atol=2.5e-4)
+
+
+def test_correctives_stay_within_the_tolerance_and_few(tmp_path):
+    fit = smooth_fit(40)
+    body = bending(tmp_path / "bending.npz")
+    rotations = body.full_rotations(fit.thetas)
+    targets, weights = correctives(body, rotations)
+    exact = (rotations[:, 1:] - torch.eye(3)).flatten(1).double() @ body.posedirs.double()
+    assert (weights @ targets.flatten(1) - exact).abs().max() <= TOLERANCE
+    assert len(targets) < 20  # of 207: all joints swing at one rate
+    assert [len(part) for part in correctives(fit.body, rotations)] == [0, 40]

@@ -1,7 +1,6 @@
 """The page of a run, in a real Chromium: it plays, shows our vertices, and asks nobody for anything."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fitting.page import PAGE, choose, page, read_curves, write_page
+from fitting.page import PAGE, choose, page, read_curves
 from models.body import BodyModel
 from tests.chromium import CHROMIUM, Chromium
-from tests.runs import fit, save_joints, save_results
+from tests.runs import fit, report, save_joints, save_results
 
 TWO_FRAMES = "new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)))"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
@@ -28,9 +27,9 @@ def run(tmp_path_factory) -> Path:
     np.save(sources[0], np.array(content, dtype=object))
     (folder / "notes.npy").write_text("not an array")
     out = folder / "out"
-    options = ("--preset", "quick", "--formats", "npz,glb", "--device", "cpu")
+    options = ("--preset", "quick", "--formats", "html", "--device", "cpu")
     assert fit(*sources, folder / "notes.npy", "--out", out, *options) == 1
-    write_page(out)
+    assert not any(file.endswith(".html") for clip in report(out)["clips"] for file in clip["files"])
     return out
 
 
@@ -136,7 +135,7 @@ def test_data_cannot_end_its_element():
 
 
 def test_what_is_too_much_is_named(run, monkeypatch):
-    clips = json.loads((run / "report.json").read_text())["clips"]
+    clips = report(run)["clips"]
     monkeypatch.setattr("fitting.page.BUDGET", 1.5 * (run / clips[0]["files"][-1]).stat().st_size)
     shown, others = choose(clips, run)
     assert len(shown) == 1 and len(others) == 3 and "its size" in others[0]["message"]

@@ -273,10 +273,28 @@ def test_a_forged_memo_index_takes_no_memory(tmp_path):
     assert load_pickle(written(tmp_path / "a.pkl", b"\x80\x02]r\xff\xff\xff\xff.")) == []
 
 
-def test_torch_tensors_are_refused_with_advice(tmp_path):
-    np.save(tmp_path / "a.npy", {"vertices": torch.ones(3)})
+def test_torch_tensors_become_arrays(tmp_path):
+    """MDM's own smpl_params.npy has its vertices as a tensor."""
+    numbers = torch.arange(24.0).reshape(4, 6)
+    tensors = {"plain": numbers, "view": numbers[1:, ::2].T, "whole": numbers.long(), "none": numbers[:0]}
+    np.save(tmp_path / "a.npy", np.array(tensors, dtype=object))
+    for key, array in load_npy(tmp_path / "a.npy").items():
+        np.testing.assert_array_equal(array, tensors[key].numpy())
+
+
+def test_a_tensor_beyond_its_numbers_is_refused(tmp_path):
+    class Forged:
+        def __reduce__(self):
+            storage = torch.ones(3)._typed_storage()
+            return torch._utils._rebuild_tensor_v2, (storage, 0, (1000,), (1,), False, OrderedDict())
+
+    with pytest.raises(InputError, match="no whole pickle"):
+        load_pickle(written(tmp_path / "a.pkl", pickle.dumps(Forged())))
+
+
+def test_other_things_of_torch_are_refused_with_advice(tmp_path):
     with pytest.raises(UnsafePickle, match=r"asks for torch.*save tensors as numpy arrays, tensor.numpy\(\)"):
-        load_npy(tmp_path / "a.npy")
+        load_pickle(written(tmp_path / "a.pkl", pickle.dumps(torch.nn.Linear(1, 1))))
 
 
 def test_every_cut_and_many_flipped_bytes_end_in_a_message(tmp_path):

@@ -38,24 +38,28 @@ class Statistics:
         """Mean.npy and Std.npy of a folder; InputError when they are missing, no statistics, or the evaluator's."""
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"--stats {folder}: there is no such folder; it should hold Mean.npy and Std.npy")
+            raise InputError(f"{folder}: there is no such folder; it should hold Mean.npy and Std.npy")
         names = sorted(path.name for path in folder.glob("*.npy"))
         if not {"Mean.npy", "Std.npy"} <= set(names):
             found = f"no Mean.npy and Std.npy in it, but {', '.join(names[:8]) or 'no .npy at all'}"
             why = f"; {EVALUATOR}" if {"t2m_mean.npy", "t2m_std.npy"} & set(names) else ""
-            raise InputError(f"--stats {folder}: {found}{why}")
+            raise InputError(f"{folder}: {found}{why}")
         mean, std = (_read(folder / name) for name in ("Mean.npy", "Std.npy"))
         if mean.shape != std.shape or not (std > 0).all():
             found = f"Mean.npy has {len(mean)} numbers, Std.npy {len(std)}, the smallest {std.min():g}"
-            raise InputError(f"--stats {folder}: {found}; expected as many of both, and every Std above 0")
+            raise InputError(f"{folder}: {found}; expected as many of both, and every Std above 0")
         if std[:3].max() < 0.003 and std[-4:].mean() < 0.1:
-            raise InputError(f"--stats {folder}: {EVALUATOR}")
+            raise InputError(f"{folder}: {EVALUATOR}")
         return cls(torch.from_numpy(mean), torch.from_numpy(std))
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Features (..., F) -> (x - mean) / std, what networks are trained on."""
+        return (features - self.mean) / self.std
 
     def denormalize(self, features: Tensor) -> Tensor:
         """(..., F) -> (..., F) features in metres and radians."""
         if features.shape[-1] != len(self.mean):
-            raise InputError(f"--stats has {len(self.mean)} numbers a frame, these features {features.shape[-1]}")
+            raise InputError(f"Mean.npy has {len(self.mean)} numbers a frame, these features {features.shape[-1]}")
         return denormalize(features, self.mean, self.std)
 
 
