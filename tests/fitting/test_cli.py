@@ -162,7 +162,7 @@ def test_bad_input_ends_with_2_and_one_message(
 
 
 ARGUMENTS = {
-    "format": (("--formats", "npz,abc"), ("'abc'", "glb")),
+    "format": (("--formats", "npz,gbl"), ("'gbl'", "glb")),
     "preset": (("--preset", "sloppy"), ("sloppy", "careful")),
     "logger": (("--logger", "neptune"), ("neptune", "wandb")),
     "device": (("--device", "abacus"), ("abacus", "cuda:N")),
