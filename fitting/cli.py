@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `convert`, `inspect`, `evaluate`, `demo`, `stream` and `doctor`."""
+"""The command line: `thetafit COMMAND ...`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -36,6 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "fit": fit,
         "convert": convert,
         "inspect": inspect,
+        "prepare": prepare,
         "evaluate": evaluate,
         "demo": demo,
         "stream": stream,
@@ -52,6 +53,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
     commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
+    commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
@@ -119,6 +121,24 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--truth", metavar="FILE", help=truth)
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there too")
+    return parser
+
+
+def prepare_parser() -> ArgumentParser:
+    """The arguments of `thetafit prepare`."""
+    about = "Make a data set in HumanML3D's layout of BVH files, joints and SMPL parameters (docs/training-data.md)."
+    parser = ArgumentParser(description=about)
+    parser.add_argument("sources", metavar="SOURCES", nargs="+", help="files, folders or globs: .bvh, .npy, .npz, .pkl")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+    texts = "CSV with the columns clip and caption (start, end), or a folder of NAME.txt; else files' texts or names"
+    parser.add_argument("--texts", metavar="FILE", help=texts)
+    parser.add_argument("--fps", type=float, metavar="F", help="frames a second, where the file is wrong or silent")
+    parser.add_argument("--up", default="y", metavar="AXIS", help="the upward axis, y or z (default: %(default)s)")
+    parser.add_argument(
+        "--skeleton", metavar="NAME", help="joint convention of joints, where their number is not enough"
+    )
+    parser.add_argument("--stats", metavar="DIR", help="folder with Mean.npy and Std.npy, for normalised features")
+    parser.add_argument("--body", metavar="FILE", help="the body that SMPL parameters move (default: the embedded one)")
     return parser
 
 
@@ -207,6 +227,14 @@ def inspect(config: Namespace) -> int:
     from fitting.inspect import inspect_files
 
     return inspect_files(config.files, config.json)
+
+
+def prepare(config: Namespace) -> int:
+    """`thetafit prepare`."""
+    from fitting.prepare import prepare_files
+
+    reading = {name: config[name] for name in ("fps", "up", "skeleton", "stats")}
+    return prepare_files(config.sources, config.out, config.texts, config.body, reading)
 
 
 def evaluate(config: Namespace) -> int:

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.result import FitResult
 from models.errors import InputError
 from models.rotations import (
     axis_angle_to_quaternion,
@@ -16,10 +16,13 @@ from models.rotations import (
     quaternion_to_axis_angle,
 )
 
+if TYPE_CHECKING:
+    from fitting.result import FitResult
+
 ON_A_FRAME = 1e-6  # of a frame; what is nearer to one is that frame
 
 
-def resample(result: FitResult, fps: float) -> FitResult:
+def resample(result: "FitResult", fps: float) -> "FitResult":
     """The same motion at `fps` frames a second.
 
     Frame k stands at k / fps seconds: the first frame is kept, and so is every frame that falls on the new grid, the

@@ -76,8 +76,11 @@ def read_bvh(path: str | Path) -> Bvh:
 
 
 def write_bvh(path: str | Path, bvh: Bvh) -> None:
-    """Write `bvh` with six decimals. Rotations become Euler angles in the order of each joint's channels."""
-    columns = [column for j in range(len(bvh.names)) for column in _columns(bvh, j)]
+    """Write `bvh` with six decimals. Rotations become Euler angles in the order of each joint's channels.
+
+    Joints come in the file's own order, each with all below it, whatever their order in `bvh`.
+    """
+    columns = [column for j in _down(bvh, 0) for column in _columns(bvh, j)]
     motion = [" ".join(f"{number:.6f}" for number in row) for row in zip(*columns, strict=True)]
     head = [f"Frames: {len(bvh.rotations)}", f"Frame Time: {1 / bvh.fps:.7f}"]
     Path(path).write_text("\n".join(["HIERARCHY", *_joint_lines(bvh, 0, ""), "MOTION", *head, *motion, ""]))
@@ -234,13 +237,21 @@ def _columns(bvh: Bvh, j: int) -> list[np.ndarray]:
     ]
 
 
+def _down(bvh: Bvh, j: int) -> list[int]:
+    """Joint j and all below it, as the hierarchy lists them."""
+    return [j, *(below for child in _children(bvh, j) for below in _down(bvh, child))]
+
+
+def _children(bvh: Bvh, j: int) -> list[int]:
+    return [child for child, parent in enumerate(bvh.parents) if parent == j]
+
+
 def _joint_lines(bvh: Bvh, j: int, indent: str) -> list[str]:
     """The hierarchy from joint j downwards."""
     channels = bvh.channels[j]
     kind = f"{'ROOT' if j == 0 else 'JOINT'} {bvh.names[j]}" if channels else "End Site"
     inner = [f"OFFSET {' '.join(f'{number:.6f}' for number in bvh.offsets[j])}"]
     inner += [f"CHANNELS {len(channels)} {' '.join(channels)}"] if channels else []
-    children = [child for child, parent in enumerate(bvh.parents) if parent == j]
     inner = [f"{indent}  {line}" for line in inner]
-    below = [line for child in children for line in _joint_lines(bvh, child, indent + "  ")]
+    below = [line for child in _children(bvh, j) for line in _joint_lines(bvh, child, indent + "  ")]
     return [f"{indent}{kind}", f"{indent}{{", *inner, *below, f"{indent}}}"]

@@ -84,7 +84,7 @@ def test_resume_is_the_same_journal(tmp_path: Path) -> None:
         (["--model.presett", "quick"], "presett"),
         (["--trainer.acelerator", "cpu"], "acelerator"),
         (["--model.preset", "sloppy"], "sloppy"),
-        (["--output.formats", "[abc]"], "abc"),
+        (["--output.formats", "[gbl]"], "gbl"),
         (["--model.body", "nobody.npz"], "nobody.npz"),
         (["--data.sources", "[nothing.npy]"], "nothing.npy"),
     ],

@@ -38,6 +38,7 @@ def test_clips_are_named_as_the_reference_names_them(results: Path) -> None:
     assert all((results / file).is_file() for clip in clips for file in clip["files"])
     assert sorted(path.name for path in results.iterdir()) == [
         "logs",
+        "report.html",
         "report.json",
         "sample00_rep00.npz",
         "sample01_rep00.npz",
@@ -162,7 +163,7 @@ def test_bad_input_ends_with_2_and_one_message(
 
 
 ARGUMENTS = {
-    "format": (("--formats", "npz,abc"), ("'abc'", "glb")),
+    "format": (("--formats", "npz,gbl"), ("'gbl'", "glb")),
     "preset": (("--preset", "sloppy"), ("sloppy", "careful")),
     "logger": (("--logger", "neptune"), ("neptune", "wandb")),
     "device": (("--device", "abacus"), ("abacus", "cuda:N")),

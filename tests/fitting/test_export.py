@@ -13,7 +13,7 @@ import pytest
 import torch
 import trimesh
 
-from fitting.export import FORMATS, export, targets
+from fitting.export import FORMATS, export, per_clip, targets
 from fitting.export.atomic import atomic_path
 from models.body import BodyModel
 from models.errors import InputError
@@ -124,13 +124,19 @@ def test_one_frame_is_a_clip(tmp_path):
 
 
 def test_names_are_the_documented_ones():
-    names = [path.name for path in targets("walk", "out", FORMATS)]
+    names = [path.name for path in targets("walk", "out", [name for name in FORMATS if name != "html"])]
     assert names == [
         "walk_smpl_params.npy", "walk.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png", "walk_obj", "walk_ply",
         "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx", "walk.usdc", "walk.abc", "walk_joints.npy",
         "walk_features.npy", "walk_hik.json", "walk_qpos.csv", "walk_mjcf.xml",
     ]  # fmt: skip
     assert [path.name for path in targets("walk", "out", ["mp4"])] == ["walk_mesh.mp4", "walk_poster.png"]
+
+
+def test_a_page_is_about_a_run(fit, tmp_path):
+    with pytest.raises(InputError, match="whole run.*--formats html"):
+        export(fit, tmp_path, ["html"])
+    assert per_clip(["npz", "html", "obj"]) == ["npz", "glb", "obj"]
 
 
 def test_unknown_format_lists_the_known_ones(fit, tmp_path):

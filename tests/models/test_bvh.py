@@ -75,6 +75,21 @@ def test_any_rotation_survives_in_every_order(tmp_path):
         np.testing.assert_allclose(found.translation, path, atol=1e-6)
 
 
+def test_joints_in_any_order_keep_their_motion(tmp_path):
+    """Arms a and b with a hand each, listed as SMPL lists them: across the body, then outwards."""
+    turns = ("Zrotation", "Yrotation", "Xrotation")
+    quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    rotations = np.stack([np.eye(3), quarter, np.eye(3), np.eye(3), quarter])[None]
+    offsets = np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [1, 0, 0], [-1, 0, 0]], float)
+    names, parents = ("root", "a", "b", "a_hand", "b_hand"), (-1, 0, 0, 1, 2)
+    bvh = Bvh(names, parents, offsets, (turns,) * 5, rotations, np.zeros((1, 3)), 20)
+    write_bvh(tmp_path / "x.bvh", bvh)
+    found = read_bvh(tmp_path / "x.bvh")
+    assert found.names == ("root", "a", "a_hand", "b", "b_hand")
+    order = [found.names.index(name) for name in names]
+    np.testing.assert_allclose(found.joints()[:, order], bvh.joints(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "old, new, said",
     [
