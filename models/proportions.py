@@ -24,7 +24,6 @@ def adapted(body: BodyModel, joint_offsets: Tensor) -> BodyModel:
     """
     if joint_offsets.shape != (BODY_JOINTS, 3):
         raise InputError(f"joint_offsets of shape {tuple(joint_offsets.shape)}; expected ({BODY_JOINTS}, 3), metres.")
-    _refuse_adapted(body)
     offsets = joint_offsets.to(body.v_template)
     moved = displaced(body, offsets)
     return body.replaced(
@@ -32,11 +31,6 @@ def adapted(body: BodyModel, joint_offsets: Tensor) -> BodyModel:
         rest_template=body.rest_template + moved,
         joint_offsets=offsets,
     )
-
-
-def _refuse_adapted(body: BodyModel) -> None:
-    if body.joint_offsets is not None:
-        raise InputError(f"the body {body.name} has adapted bones already; adapt the one that it was made from.")
 
 
 def displaced(body: BodyModel, offsets: Tensor) -> Tensor:
@@ -52,8 +46,11 @@ def carried(body: BodyModel) -> Tensor:
     """(V, J): how far each vertex of the rest pose goes with the displacement of each joint; rows sum to one.
 
     By skinning weights: the skin of a limb's joint from that joint's place to the next one's, by its place along the
-    bone; the skin of hips, neck and shoulders starts with the trunk; hands, feet and head go with their joint.
+    bone; the skin of hips, neck and shoulders starts with the trunk; hands, feet and head go with their joint. Raises
+    InputError for a body that is adapted already: its skin would be carried from another place.
     """
+    if body.joint_offsets is not None:
+        raise InputError(f"the body {body.name} has adapted bones already; adapt the one that it was made from.")
     rest, vertices = body.rest_template, body.v_template
     joints = torch.eye(body.num_joints).to(rest)
     trunk = _with_trunk(rest, vertices)
