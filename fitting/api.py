@@ -22,13 +22,15 @@ def fit(
     prior: str | None = None,
     mean_params: str | None = None,
     solver: SolverName = "lm",
+    adapt_skeleton: bool = False,
     text: str = "",
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> FitResult | list[FitResult]:
     """Fit a body to joints (frames, 22, 3), or clips of equal length (clips, frames, 22, 3), in metres, y up.
 
-    Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them. Returns one FitResult, or a list for clips.
+    Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them. adapt_skeleton: for people whose bones no betas
+    give, such as raw motion capture; result.body then has the clip's bones. Returns one FitResult, or a list for clips.
     Raises InputError for another shape, unit or up axis, and numbers that are not finite.
     """
     array = np.asarray(joints.detach().cpu() if isinstance(joints, torch.Tensor) else joints)
@@ -36,7 +38,9 @@ def fit(
         expected = "(frames, 22, 3) or (clips, frames, 22, 3), joints in SMPL's order"
         raise InputError(f"joints has shape {array.shape}; expected {expected}.")
     clips = [check_joints(clip)[0] for clip in array.reshape(-1, *array.shape[-3:])]
-    module = SMPLify3D(None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver)
+    module = SMPLify3D(
+        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton
+    )
     if isinstance(body, BodyModel):
         module.body = body
     module.to(device=device, dtype=dtype)

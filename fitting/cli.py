@@ -179,6 +179,8 @@ def fit_parser() -> ArgumentParser:
     add("--logger", "NAME", "csv, or wandb as well: online with an account, else offline", "csv")
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
     add("--devices", "N", "share the clips out among N processes, each on a GPU or core of its own", 1, type=int)
+    adapt = "fit the length of each bone too: for people outside the body's shape space, such as raw motion capture"
+    parser.add_argument("--adapt-skeleton", action="store_true", help=adapt)
     resume = "leave out what an earlier run finished in DIR from the same input and settings"
     parser.add_argument("--resume", action="store_true", help=resume)
     return parser
@@ -207,7 +209,7 @@ def fit(config: Namespace) -> int:
 
     run = {name: config[name] for name in ("resume", "logger", "device", "devices", "out_fps")}
     run["formats"] = comma_list(config.formats)
-    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params")}
+    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params", "adapt_skeleton")}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)

@@ -34,7 +34,8 @@ class Motion:
     name: of its output files; source: the file, as the user gave it; folder: output subfolder, "" for none;
     joints: float32 (L, J, 3) metres, y up, in the order of SKELETONS[skeleton], only those that the fit uses; or,
     where the file holds rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root
-    first, and root: float32 (L, 3), the pelvis in the world; betas (B,) or (L, B) and the name of their body if known.
+    first, and root: float32 (L, 3), the pelvis in the world; betas (B,) or (L, B), the name of their body if known, and
+    joint_offsets (22, 3), metres, if its skeleton was adapted.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Motion:
     repetition: int | None = None
     betas: np.ndarray | None = None
     body: str | None = None
+    joint_offsets: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -156,6 +158,7 @@ class _Reader:
         if clip.kind == "rotations":
             motion.thetas, motion.root = self.rotations(array)
             motion.skeleton, motion.betas, motion.body = "smpl", clip.betas, clip.body
+            motion.joint_offsets = clip.joint_offsets
         else:
             joints = self.joints(array, motion.source) if clip.kind == "features" else array
             motion.joints, found = check_joints(joints, self.skeleton, self.up)

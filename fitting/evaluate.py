@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from torch import Tensor
+
 from fitting.export.atomic import atomic_path
 from fitting.metrics import (
     Underside,
@@ -126,22 +128,23 @@ def truth_errors(track: Track, true: Track) -> dict[str, float | None]:
         angles = rotation_errors_degrees(ours[:, :BODY_JOINTS], theirs[:, :BODY_JOINTS])
         errors["rotation_error_degrees"] = mean(angles)
         errors["rotation_jitter_degrees_true"] = rotation_jitter_degrees(theirs)
-        if track.body is not None and track.body is true.body:
+        if track.body and true.body and track.body.name == true.body.name:
             errors["vertex_error_mm"] = vertex_error_mm(track, true)
     return errors
 
 
 def vertex_error_mm(track: Track, true: Track) -> float:
-    """Mean distance in millimetres of the vertices of one body under two sets of parameters."""
+    """Mean distance in millimetres of the vertices of one body file under two sets of parameters, and of bones."""
     total = 0.0
     for start in range(0, len(track.joints), FRAMES_AT_ONCE):
         part = slice(start, start + FRAMES_AT_ONCE)
-        ours, theirs = (
-            track.body.vertices(betas if betas.ndim == 1 else betas[part], thetas[part], transl[part])
-            for betas, thetas, transl in (track.parameters, true.parameters)
-        )
-        total += joint_errors_mm(ours, theirs).mean(1).sum()
+        total += joint_errors_mm(_vertices(track, part), _vertices(true, part)).mean(1).sum()
     return float(total / len(track.joints))
+
+
+def _vertices(track: Track, part: slice) -> Tensor:
+    betas, thetas, transl = track.parameters
+    return track.body.vertices(betas if betas.ndim == 1 else betas[part], thetas[part], transl[part])
 
 
 def _check_pair(track: Track, true: Track) -> None:

@@ -30,7 +30,7 @@ class Clip:
     kind and array: joints (frames, J, 3), features (frames, 263 or 251), or rotations (frames, 25, 6), rot6d rows of 24
     joints and a row whose first three numbers are the pelvis; received: the shape found, in words, for messages;
     name: what tells the clip from the others of its file, empty when it is alone; length: valid frames that the file
-    tells of; betas, body: a shape and the body it belongs to.
+    tells of; betas, body, joint_offsets: a shape, the body it belongs to, changes (22, 3) of its bones.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class Clip:
     repetition: int | None = None
     betas: np.ndarray | None = None
     body: str | None = None
+    joint_offsets: np.ndarray | None = None
 
 
 def read_clips(path: Path) -> list[Clip]:
@@ -274,6 +275,7 @@ def _from_dict(content: Mapping) -> list[Clip]:
     for clip, length, text in zip(clips, lengths, _texts(content, clips), strict=True):
         clip.length, clip.text = length, text
         clip.fps, clip.betas, clip.body = _fps(content), _betas(content), str(content.get("body") or "") or None
+        clip.joint_offsets = _joint_offsets(content)
     return clips
 
 
@@ -361,3 +363,13 @@ def _betas(content: Mapping) -> np.ndarray | None:
     if betas.ndim not in (1, 2) or betas.dtype.kind not in "fiu" or not np.isfinite(betas).all():
         raise InputError(f"`betas` should be numbers (B,) or (frames, B); it is {content['betas']!r:.80}")
     return betas.astype(np.float32)
+
+
+def _joint_offsets(content: Mapping) -> np.ndarray | None:
+    """The bones of an adapted skeleton in an smpl_params.npy, (22, 3)."""
+    if content.get("joint_offsets") is None:
+        return None
+    offsets = _array(content, "joint_offsets")
+    if offsets.shape != (22, 3) or offsets.dtype.kind not in "fiu" or not np.isfinite(offsets).all():
+        raise InputError(f"`joint_offsets` should be numbers (22, 3); it is {content['joint_offsets']!r:.80}")
+    return offsets.astype(np.float32)

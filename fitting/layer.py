@@ -40,7 +40,8 @@ def fit_layer(
 
     mask (clips, frames): true on valid frames, the first of each clip; padding gives zeros and gets a zero gradient.
     fps: one for all, or (clips,). module: a SMPLify3D, or the name of a preset; betas are (clips, frames, B) for a
-    preset with one shape a frame. A clip without a minimum to differentiate at gets a zero gradient and a warning.
+    preset with one shape a frame, and those of fitting.adaptation.adaptable(module.body) with adapt_skeleton. A clip
+    without a minimum to differentiate at gets a zero gradient and a warning.
     Everything is computed in float64 (the Hessian's condition is 1e6, which float32 does not bear); the answer has the
     joints' dtype. Raises InputError for other shapes and for solvers but "lm".
     """

@@ -52,7 +52,7 @@ METRIC_KEYS = (
 # Every key of a clip's entry, in the order they are written. What cannot be computed stays null.
 CLIP_KEYS = (
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
-    *METRIC_KEYS, "betas", "files",
+    *METRIC_KEYS, "betas", "bone_factors", "files",
 )
 # fmt: on
 
@@ -80,6 +80,7 @@ def clip_report(result: "FitResult", files: list[str]) -> dict:
         "iterations": result.iterations,
         "energy": _finite(result.energy),
         "betas": result.betas.tolist(),
+        "bone_factors": result.bone_factors,
         "files": files,
     }
     if motion.joints is None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fitting.data import Motion
 from models.body import BodyModel
+from models.proportions import adapted, bone_factors
 from models.rotations import axis_angle_to_rot6d
 
 Curves = dict[str, dict[str, Tensor]]  # stage -> term -> (iterations + 1,)
@@ -48,6 +49,11 @@ class FitResult:
         """(L, 24, 6): first two rows of each rotation matrix."""
         return axis_angle_to_rot6d(self.thetas)
 
+    @property
+    def bone_factors(self) -> dict[str, float] | None:
+        """Length of each bone over what the betas give it, by the joint it ends in; None without adapt_skeleton."""
+        return bone_factors(self.body, self.betas)
+
     def joints(self) -> Tensor:
         """(L, 22, 3) metres: the body's joints in the order of the input's."""
         return self.body.joints(self.betas, self.thetas, self.transl)[:, :22]
@@ -79,10 +85,12 @@ class FitResult:
     def from_rotations(cls, motion: Motion, body: BodyModel) -> "FitResult":
         """A motion file that holds rotations and the pelvis' path needs no fit: transl = pelvis - rest pelvis.
 
-        The file's betas serve where they belong to this body, zeros otherwise.
+        The file's betas and bones serve where they belong to this body, else zeros and the body's own.
         """
         own = motion.betas is not None and motion.body == body.name
         betas = torch.as_tensor(motion.betas, dtype=torch.float32) if own else torch.zeros(body.num_betas)
+        if own and motion.joint_offsets is not None:
+            body = adapted(body, torch.as_tensor(motion.joint_offsets))
         root = torch.as_tensor(motion.root, dtype=torch.float32)
         transl = root - body.rest_joints(betas)[..., 0, :].cpu()
         return cls(torch.as_tensor(motion.thetas, dtype=torch.float32), betas, transl, body, motion)

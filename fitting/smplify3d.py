@@ -10,7 +10,9 @@ from dataclasses import replace
 import lightning
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from fitting.adaptation import adaptable
 from fitting.contact import find_contacts
 from fitting.data import Batch
 from fitting.energy import Energy
@@ -25,6 +27,7 @@ from fitting.solver import Solution, SolverName, solve
 from fitting.start import aligned_start, geometric_start, mean_start
 from fitting.unpack import unpack
 from models.body import BodyModel
+from models.errors import InputError
 from models.prior import PosePrior, load_mean_params
 
 
@@ -33,8 +36,9 @@ class SMPLify3D(lightning.LightningModule):
 
     body: path of a body file, None = the embedded body; preset: "careful", "quick", "reference" or a YAML file;
     prior: gmm_08.pkl or an npz of the same form, None = the own prior; mean_params: neutral_smpl_mean_params.h5, None =
-    the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for comparison. Raises InputError for files that are not
-    what they should be.
+    the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for comparison; adapt_skeleton: fit each clip's bones
+    too, for people outside the body's shape space (fitting/adaptation.py). Raises InputError for files that are not
+    what they should be, and for adapt_skeleton with a preset of one shape a frame.
     """
 
     def __init__(
@@ -44,11 +48,17 @@ class SMPLify3D(lightning.LightningModule):
         prior: str | None = None,
         mean_params: str | None = None,
         solver: SolverName = "lm",
+        adapt_skeleton: bool = False,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.preset = load_preset(preset)
         self.solver = solver
+        self.adapt_skeleton = adapt_skeleton
+        if adapt_skeleton and self.preset.shape == "frame":
+            raise InputError(
+                f"adapt_skeleton needs one shape a clip, and preset {preset!r} has one a frame; try careful."
+            )
         self.body = BodyModel.load(body)
         self.prior = PosePrior.load(prior, dtype=torch.float64)
         self.mean_pose = torch.cat((torch.zeros(3), self.prior.mean_pose))
@@ -69,6 +79,7 @@ class SMPLify3D(lightning.LightningModule):
     def run_stages(self, problem: Problem) -> dict[str, Solution]:
         """The solution of each stage, by its name."""
         root, betas = self.mean_pose[:3].to(problem.targets), self.mean_betas.to(problem.targets)
+        betas = pad(betas, (0, problem.rig.num_betas - len(betas)))  # bones start as the body's
         state = mean_start(problem, root, betas)
         problem = replace(problem, guess=state.transl.flatten(0, 1))
         if self.solver == "lm":  # the others are there to repeat what the reference does, which aligns nothing
@@ -85,7 +96,7 @@ class SMPLify3D(lightning.LightningModule):
 
     def problem(self, batch: Batch) -> tuple[Tensor, Problem]:
         """The middle of each clip (clips, 3), and what is fitted about it with all its constants."""
-        body = self.body
+        body = adaptable(self.body) if self.adapt_skeleton else self.body
         rig = Rig(body, tuple(range(22)), self.preset.fitted)
         joints = batch.joints[:, :, :22].to(body.v_template)
         mask = batch.mask.to(joints.device)

@@ -6,9 +6,8 @@ from torch.nn.functional import normalize
 
 from fitting.problem import TORSO, Problem
 from fitting.rig import CHILD, State
+from models.proportions import TRUNK
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-
-TRUNK = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)  # joints that keep their places when limbs move
 
 CHEST = 9  # carries neck and arms: no one bone shows its turn
 # shoulders and hips turn about their bone until the next joint, a hinge, bends about this axis of theirs

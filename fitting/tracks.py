@@ -13,6 +13,7 @@ from fitting.checks import find_skeleton
 from fitting.metrics import joint_errors_mm
 from models.body import BODY_JOINTS, EMBEDDED, BodyModel
 from models.errors import InputError
+from models.proportions import adapted
 from models.skeleton import SKELETONS
 
 PARAMETERS = ("poses", "trans", "betas")
@@ -50,9 +51,16 @@ class Bodies:
             self.bodies[given.name] = given
         self.missing: set[str] = set()
 
-    def find(self, name: str, parameters: tuple[torch.Tensor, ...], joints: np.ndarray | None) -> BodyModel | None:
-        """The body called so, if it can be told that its parameters give these joints; else None, remembered."""
+    def find(
+        self, name: str, parameters: tuple[torch.Tensor, ...], joints: np.ndarray | None, offsets: np.ndarray | None
+    ) -> BodyModel | None:
+        """The body called so, with its bones changed by offsets (22, 3) where the file has some.
+
+        None, remembered, if it cannot be told that its parameters give these joints.
+        """
         body = self.bodies.get(name)
+        if body is not None and offsets is not None:
+            body = adapted(body, torch.from_numpy(offsets))
         if body is not None and parameters[0].shape[-1] == body.num_betas:
             found = body.joints(*parameters)[:, :BODY_JOINTS]
             if joints is None or joint_errors_mm(found, joints).max() < SAME_BODY_MM:
@@ -114,7 +122,8 @@ def read_track(name: str, path: Path, bodies: Bodies, result: bool) -> Track:
     parameters = body = None
     if all(key in arrays for key in PARAMETERS):
         parameters = _parameters(path, arrays)
-        body = bodies.find(str(arrays.get("body", "")), parameters, joints)
+        offsets = _numbers(path, arrays, "joint_offsets", (BODY_JOINTS, 3)) if "joint_offsets" in arrays else None
+        body = bodies.find(str(arrays.get("body", "")), parameters, joints, offsets)
     if joints is None and body is None:
         raise InputError(
             f"{path}: no truth that can be used: it needs joints (L, 22, 3) in metres, or poses, trans and betas with "

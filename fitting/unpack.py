@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fitting.adaptation import far_bones, individual
 from fitting.data import Batch
 from fitting.mixture import complete_pose
 from fitting.problem import fitted_dims
@@ -32,15 +33,16 @@ def unpack(
     for clip, (motion, length) in enumerate(zip(batch.motions, batch.mask.sum(1).tolist(), strict=True)):
         members = slice(clip * frames, clip * frames + length) if by_frame else slice(clip, clip + 1)
         status = max(last.status[members], key=list(Status).index)
+        person, shape = individual(body, betas[clip, :length] if by_frame else betas[clip, 0])
         results.append(
             FitResult(
                 thetas[clip, :length],
-                betas[clip, :length] if by_frame else betas[clip, 0],
+                shape,
                 transl[clip, :length],
-                body,
+                person,
                 motion,
                 str(status),
-                status.sentence,
+                status.sentence + far_bones(person, shape),
                 int(last.iterations[members].max()),
                 float(last.energy[members].sum()),
                 curves(solutions, members),

@@ -268,6 +268,9 @@ def line(clip: str, report: dict, seconds: float) -> str:
     words = [clip, f"{report['frames']} frames"]
     if report["mpjpe_mm"] is not None:
         words.append(f"{report['mpjpe_mm']:.1f} mm (worst {report['max_joint_error_mm']:.0f})")
+    if report["bone_factors"]:
+        factors = report["bone_factors"].values()
+        words.append(f"bones x{min(factors):.2f} to x{max(factors):.2f}")
     words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
     if report["iterations"]:
         words.append(f"{report['iterations']} iterations")

@@ -5,6 +5,7 @@ v += posedirs.(R_1.. - I), then each vertex follows a weighted mean of its joint
 last. So the pelvis stands at rest pelvis(betas) + transl. Metres, y up, radians, matrices on column vectors.
 """
 
+import copy
 import io
 from collections.abc import Mapping
 from functools import cache, partial
@@ -39,6 +40,7 @@ class BodyModel(nn.Module):
     name: the file's stem; parents: parent of each joint, -1 for the root; faces (F, 3) int64.
     v_template (V, 3), shapedirs (V, 3, B), posedirs (9 (J - 1), V * 3) or None, weights (V, J) as in the file, B <= 10;
     rest_template (J, 3), rest_dirs (J, 3, B): joints of the rest pose are rest_template + rest_dirs.betas.
+    joint_offsets (22, 3): how bones differ from the file's, None as loaded (models.proportions.adapted).
     """
 
     def __init__(self, name: str, arrays: Mapping[str, np.ndarray], dtype: torch.dtype):
@@ -61,6 +63,7 @@ class BodyModel(nn.Module):
             tensor = None if value is None else torch.tensor(np.ascontiguousarray(value), dtype=dtype)
             self.register_buffer(key, tensor, persistent=False)
         self.register_buffer("faces", torch.tensor(arrays["f"]), persistent=False)
+        self.register_buffer("joint_offsets", None, persistent=False)
 
     @classmethod
     def load(cls, path: str | Path | None = None, dtype: torch.dtype = torch.float32) -> "BodyModel":
@@ -78,6 +81,12 @@ class BodyModel(nn.Module):
     @property
     def num_joints(self) -> int:
         return len(self.parents)
+
+    def replaced(self, **buffers: Tensor) -> "BodyModel":
+        """A body with these buffers, which shares the others with this one."""
+        body = copy.copy(self)
+        body._buffers = self._buffers | buffers
+        return body
 
     def rest_joints(self, betas: Tensor) -> Tensor:
         """betas (..., B) -> joints (..., J, 3) of the rest pose."""

@@ -26,7 +26,8 @@ def write_glb(result: "FitResult", path: Path, rig: str = "smpl") -> None:
     Nodes 0..J-1 are the joints in rest pose and node J is the mesh. The animation has a quaternion track for each joint
     and a translation track for the pelvis, with keys at i / fps seconds. Vertices follow four joints at most. Pose
     correctives (posedirs of a licensed body) are morph targets, within 0.1 mm. A fit with one shape a frame gets the
-    mean shape. `rig`: whose bone names the nodes have. The scene's extras hold text, body, fps, frames and betas.
+    mean shape. `rig`: whose bone names the nodes have. The scene's extras hold text, body, fps, frames, betas,
+    and joint_offsets of an adapted skeleton.
     """
     betas = result.betas.reshape(-1, result.body.num_betas).mean(0)
     rest_joints = _array(result.body.rest_joints(betas))
@@ -38,6 +39,8 @@ def write_glb(result: "FitResult", path: Path, rig: str = "smpl") -> None:
     _add_animation(file, result, _array(rotations), _array(weights))
     words = {"text": result.motion.text, "body": result.body.name}
     extras = words | {"fps": float(result.fps), "frames": result.length, "betas": betas.tolist()}
+    if result.body.joint_offsets is not None:
+        extras["joint_offsets"] = result.body.joint_offsets.tolist()
     file.doc.scenes.append(gltf.Scene(name=result.motion.name, nodes=[0, len(rest_joints)], extras=extras))
     file.doc.scene = 0
     file.save(path)

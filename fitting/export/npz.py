@@ -15,7 +15,8 @@ def amass(result: "FitResult") -> dict[str, np.ndarray]:
     poses (L, 72): axis-angle of the 24 joints, root first; trans (L, 3): SMPL's transl, so that the pelvis is the rest
     pelvis of betas + trans; betas (B,), or (L, B) for one shape a frame; gender; mocap_framerate and mocap_frame_rate:
     both spellings are in use; joints (L, 22, 3) of the fit; joints_input (L, J, 3) it was fitted to, absent when the
-    input was rotations; text; body: name of the body that betas belong to. No object arrays.
+    input was rotations; text; body: name of the body that betas belong to. No object arrays. Of an adapted skeleton
+    also joint_offsets (22, 3): metres from what betas alone give; bone_factors (21,) and bone_names (21,).
     """
     arrays = {
         "poses": result.thetas.flatten(-2),
@@ -28,7 +29,16 @@ def amass(result: "FitResult") -> dict[str, np.ndarray]:
         arrays["joints_input"] = np.asarray(result.motion.joints, dtype=np.float32)
     rates = dict.fromkeys(("mocap_framerate", "mocap_frame_rate"), np.array(float(result.fps)))
     words = {"gender": "neutral", "text": result.motion.text, "body": result.body.name}
-    return arrays | rates | {name: np.array(word) for name, word in words.items()}
+    return arrays | rates | {name: np.array(word) for name, word in words.items()} | _bones(result)
+
+
+def _bones(result: "FitResult") -> dict[str, np.ndarray]:
+    factors = result.bone_factors
+    if factors is None:
+        return {}
+    lengths = np.array(list(factors.values()), dtype=np.float32)
+    offsets = result.body.joint_offsets.numpy(force=True).astype(np.float32)
+    return {"joint_offsets": offsets, "bone_factors": lengths, "bone_names": np.array(list(factors))}
 
 
 def write_npz(result: "FitResult", path: Path) -> None:

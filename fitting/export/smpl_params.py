@@ -16,11 +16,14 @@ def smpl_params(result: "FitResult") -> dict[str, object]:
     motion (25, 6, L): thetas and, as row 24, the pelvis position and three zeros; thetas (24, 6, L): rot6d rows,
     root first; root_translation (3, L): the fitted pelvis in the world; faces (F, 3) uint32; vertices (V, 3, L); text;
     length: L; and what MDM's file lacks: betas (B,), or (L, B) for one shape a frame; transl (3, L): SMPL's, which is
-    root_translation minus the rest pelvis of betas; fps; body: name of the body that betas belong to. float32 numpy.
+    root_translation minus the rest pelvis of betas; fps; body: name of the body that betas belong to; joint_offsets
+    (22, 3) of an adapted skeleton, metres. float32 numpy.
     """
     thetas = _frames_last(result.rot6d)
     pelvis = _frames_last(result.joints()[:, 0])
     row24 = np.concatenate([pelvis, np.zeros_like(pelvis)])[None]
+    offsets = result.body.joint_offsets
+    bones = {} if offsets is None else {"joint_offsets": offsets.numpy(force=True).astype(np.float32)}
     return {
         "motion": np.concatenate([thetas, row24]),
         "thetas": thetas,
@@ -33,6 +36,7 @@ def smpl_params(result: "FitResult") -> dict[str, object]:
         "transl": _frames_last(result.transl),
         "fps": float(result.fps),
         "body": result.body.name,
+        **bones,
     }
 
 
