@@ -153,7 +153,7 @@ def prepare(config: Namespace) -> int:
     """`thetafit prepare`."""
     from fitting.prepare import prepare_files
 
-    reading = {name: config[name] for name in ("fps", "up", "skeleton", "stats")}
+    reading = {name: config[name] for name in ("fps", "up", "stats")}
     return prepare_files(config.sources, config.out, config.texts, config.body, reading)
 
 

@@ -107,7 +107,10 @@ class TextMotionData(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
     ):
-        """batch_size: of one process; context_len and pred_len: frames given and predicted, of prefix models."""
+        """batch_size: of one process, less where a split is smaller.
+
+        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops.
+        """
         super().__init__()
         if batch_size < 1 or min(context_len, pred_len, workers) < 0:
             raise InputError(f"batch_size {batch_size} must be at least 1; lengths and workers {workers} at least 0")
