@@ -47,8 +47,11 @@ class Reader:
     up: str = "y"
     stats: str | None = None
 
-    def read(self, path: Path) -> list[Recording]:
-        """The recordings in a file. Raises InputError when there is none, or it stands along another axis."""
+    def read(self, path: Path) -> tuple[list[Recording], list[str]]:
+        """The recordings in a file, and why others in it cannot be used.
+
+        Raises InputError when there is none, or somebody stands along another axis.
+        """
         if path.suffix.lower() == ".bvh":
             bvh = read_bvh(path)
             found = [self._recording(path.stem, body_joints(bvh), bvh.fps)]
@@ -58,7 +61,7 @@ class Reader:
             return self._of_motions(path)
         for recording in found:
             _check_stands(recording.joints, self.up)
-        return found
+        return found, []
 
     def _recording(self, name: str, joints: Any, fps: float | None) -> Recording:
         """fps: what the file says."""
@@ -85,10 +88,8 @@ class Reader:
         transl = torch.as_tensor(transl, dtype=torch.float32)
         return self.body.joints(torch.zeros(self.body.num_betas), thetas, transl)[:, :BODY]
 
-    def _of_motions(self, path: Path) -> list[Recording]:
+    def _of_motions(self, path: Path) -> tuple[list[Recording], list[str]]:
         motions, failures = load_motions(path, fps=self.fps, up=self.up, stats=self.stats)
-        if failures:
-            raise InputError("; ".join(failure.message for failure in failures))
         recordings = []
         for motion in motions:
             joints = motion.joints
@@ -101,7 +102,7 @@ class Reader:
                 )
             joints = torch.as_tensor(joints[:, :BODY], dtype=torch.float64)
             recordings.append(Recording(motion.name, joints, motion.fps, motion.text))
-        return recordings
+        return recordings, [failure.message for failure in failures]
 
 
 def find_recordings(sources: Iterable[str]) -> list[Path]:
