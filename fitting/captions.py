@@ -21,29 +21,26 @@ def read_captions(path: str | Path) -> dict[str, list[Caption]]:
     path = Path(path)
     if path.is_dir():
         return {file.stem: _whole(file) for file in sorted(path.glob("*.txt"))}
+    captions: dict[str, list[Caption]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
-            columns = [
-                next((c for c in rows.fieldnames or () if c.strip().lower() in names), None) for names in (CLIP, TEXT)
-            ]
-            if None in columns:
-                found = ", ".join(rows.fieldnames or ()) or "nothing"
-                raise InputError(
-                    f"{path}: expected the columns clip and caption (start, end) in its first line, found {found}"
-                )
-            captions: dict[str, list[Caption]] = {}
+            clip, text = _columns(path, rows.fieldnames or ())
             for row in rows:
-                clip = (
-                    Path(row[columns[0]] or "").stem if (row[columns[0]] or "").endswith(_ENDINGS) else row[columns[0]]
-                )
-                captions.setdefault(clip, []).append(_caption(path, rows.line_num, row[columns[1]], row))
-            return captions
+                name = re.sub(r"\.(bvh|npy|npz|pkl|txt)$", "", row[clip] or "")
+                captions.setdefault(name, []).append(_caption(path, rows.line_num, row[text], row))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table (CSV in UTF-8): {error}") from None
+    return captions
 
 
-_ENDINGS = (".bvh", ".npy", ".npz", ".pkl", ".txt")
+def _columns(path: Path, header: Sequence[str]) -> tuple[str, str]:
+    """The names of the columns with clips and captions."""
+    found = [next((name for name in header if name.strip().lower() in known), None) for known in (CLIP, TEXT)]
+    if None in found:
+        given = ", ".join(header) or "nothing"
+        raise InputError(f"{path}: expected the columns clip and caption (start, end) in its first line, found {given}")
+    return found[0], found[1]
 
 
 def caption(text: str, start: float = 0.0, end: float = 0.0) -> Caption:

@@ -134,9 +134,6 @@ def prepare_parser() -> ArgumentParser:
     parser.add_argument("--texts", metavar="FILE", help=texts)
     parser.add_argument("--fps", type=float, metavar="F", help="frames a second, where the file is wrong or silent")
     parser.add_argument("--up", default="y", metavar="AXIS", help="the upward axis, y or z (default: %(default)s)")
-    parser.add_argument(
-        "--skeleton", metavar="NAME", help="joint convention of joints, where their number is not enough"
-    )
     parser.add_argument("--stats", metavar="DIR", help="folder with Mean.npy and Std.npy, for normalised features")
     parser.add_argument("--body", metavar="FILE", help="the body that SMPL parameters move (default: the embedded one)")
     return parser
@@ -235,7 +232,7 @@ def prepare(config: Namespace) -> int:
     """`thetafit prepare`."""
     from fitting.prepare import prepare_files
 
-    reading = {name: config[name] for name in ("fps", "up", "skeleton", "stats")}
+    reading = {name: config[name] for name in ("fps", "up", "stats")}
     return prepare_files(config.sources, config.out, config.texts, config.body, reading)
 
 

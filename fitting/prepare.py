@@ -148,19 +148,18 @@ def prepare_files(sources: list[str], out: str, texts: str | None, body: str | N
 
 def _add(data: DataSet, reader: Reader, path: Path) -> int:
     """Add a file's recordings; returns how many could not be, each with a line that says why."""
-    failures = 0
     try:
-        recordings = reader.read(path)
+        recordings, problems = reader.read(path)
     except InputError as error:
-        print(f"{path}: left out. {str(error).removeprefix(f'{path}: ')}", flush=True)
-        return 1
+        recordings, problems = [], [str(error).removeprefix(f"{path}: ")]
     for recording in recordings:
         try:
             data.add(recording)
         except InputError as error:
-            failures += 1
-            print(f"{path}: {recording.name} left out. {error}", flush=True)
-    return failures
+            problems.append(f"{recording.name}: {error}")
+    for problem in problems:
+        print(f"{path}: left out. {problem}", flush=True)
+    return len(problems)
 
 
 def _report(out: str, data: DataSet, splits: dict[str, list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 import glob
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from models.safe_pickle import load_pickle
 SUFFIXES = (".bvh", ".npy", ".npz", ".pkl")
 POSES, PLACES = ("poses", "smpl_poses", "thetas"), ("trans", "smpl_trans", "transl")
 BODY = 22
+SLOWEST, FASTEST = 1, 1000  # frames a second
 SMPL_COUNTS = (22, 24, 52, 55)  # of joints, where the first 22 are SMPL's
 
 
@@ -38,28 +40,34 @@ class Recording:
 
 @dataclass
 class Reader:
-    """How files are read. fps, up, skeleton, stats: as for `thetafit fit`; body: what SMPL parameters move."""
+    """How files are read. fps, up, stats: as for `thetafit fit`; body: what SMPL parameters move."""
 
     body: BodyModel
     fps: float | None = None
     up: str = "y"
-    skeleton: str | None = None
     stats: str | None = None
 
-    def read(self, path: Path) -> list[Recording]:
-        """The recordings in a file. Raises InputError when there is none, or it stands along another axis."""
+    def read(self, path: Path) -> tuple[list[Recording], list[str]]:
+        """The recordings in a file, and why others in it cannot be used.
+
+        Raises InputError when there is none, or somebody stands along another axis.
+        """
         if path.suffix.lower() == ".bvh":
             bvh = read_bvh(path)
-            found = [self._recording(path.stem, body_joints(bvh), self.fps or bvh.fps)]
+            found = [self._recording(path.stem, body_joints(bvh), bvh.fps)]
         elif (arrays := _parameters(path)) is not None:
             found = [self._of_parameters(path, arrays)]
         else:
             return self._of_motions(path)
         for recording in found:
             _check_stands(recording.joints, self.up)
-        return found
+        return found, []
 
-    def _recording(self, name: str, joints: Any, fps: float) -> Recording:
+    def _recording(self, name: str, joints: Any, fps: float | None) -> Recording:
+        """fps: what the file says."""
+        fps = fps if self.fps is None else self.fps
+        if not fps or not SLOWEST <= fps <= FASTEST:
+            raise InputError(f"{fps or 'no number of'} frames a second; expected {SLOWEST} to {FASTEST}: give --fps")
         joints = torch.as_tensor(joints, dtype=torch.float64)
         if self.up == "z":  # (x, y, z) -> (x, z, -y)
             joints = joints[..., [0, 2, 1]] * joints.new_tensor((1, 1, -1))
@@ -69,9 +77,8 @@ class Reader:
         """SMPL's, SMPL-H's or SMPL-X's poses and translation: AMASS, AIST++, a fit's NAME.npz."""
         poses = _numbers(arrays, POSES, lambda shape: len(shape) == 2 and shape[1] >= 3 * BODY)
         places = _numbers(arrays, PLACES, lambda shape: shape == (len(poses), 3))
-        fps = self.fps or next((float(arrays[key]) for key in FPS_KEYS if key in arrays), None)
-        if not fps:
-            raise InputError("it does not say how many frames a second it has: give --fps")
+        rate = next((np.asarray(arrays[key]) for key in FPS_KEYS if key in arrays), np.zeros(1))
+        fps = rate.item() if rate.size == 1 and rate.dtype.kind in "fiu" else None
         places = places / np.asarray(arrays.get("smpl_scaling", 1.0), np.float64)  # AIST++ has centimetres
         return self._recording(path.stem, self._joints(poses[:, : 3 * BODY].reshape(-1, BODY, 3), places), fps)
 
@@ -81,10 +88,8 @@ class Reader:
         transl = torch.as_tensor(transl, dtype=torch.float32)
         return self.body.joints(torch.zeros(self.body.num_betas), thetas, transl)[:, :BODY]
 
-    def _of_motions(self, path: Path) -> list[Recording]:
-        motions, failures = load_motions(path, skeleton=self.skeleton, fps=self.fps, up=self.up, stats=self.stats)
-        if failures:
-            raise InputError("; ".join(failure.message for failure in failures))
+    def _of_motions(self, path: Path) -> tuple[list[Recording], list[str]]:
+        motions, failures = load_motions(path, fps=self.fps, up=self.up, stats=self.stats)
         recordings = []
         for motion in motions:
             joints = motion.joints
@@ -97,7 +102,7 @@ class Reader:
                 )
             joints = torch.as_tensor(joints[:, :BODY], dtype=torch.float64)
             recordings.append(Recording(motion.name, joints, motion.fps, motion.text))
-        return recordings
+        return recordings, [failure.message for failure in failures]
 
 
 def find_recordings(sources: Iterable[str]) -> list[Path]:
@@ -122,10 +127,13 @@ def _parameters(path: Path) -> Mapping[str, Any] | None:
         return content if isinstance(content, Mapping) and set(POSES) & set(content) else None
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return None
-    with np.load(path, allow_pickle=False) as file:
-        if not (set(POSES) & set(file.files) and set(PLACES) & set(file.files)):
-            return None
-        return {key: file[key] for key in (*POSES, *PLACES, *FPS_KEYS) if key in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not (set(POSES) & set(file.files) and set(PLACES) & set(file.files)):
+                return None
+            return {key: file[key] for key in (*POSES, *PLACES, *FPS_KEYS) if key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"cannot be read as an npz of plain arrays ({error})") from None
 
 
 def _numbers(arrays: Mapping[str, Any], names: tuple[str, ...], fits: Any) -> np.ndarray:

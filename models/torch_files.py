@@ -5,6 +5,7 @@ archive is a zip with a pickle of the module tree and one member a storage, and 
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -153,4 +154,7 @@ def _views(module: _Module, prefix: str = "") -> dict[str, _View]:
 def _tensor(archive: zipfile.ZipFile, top: str, view: _View) -> Tensor:
     """Numbers of the archive, which checks their sums; PyTorch checks that the view stays inside them."""
     numbers = bytearray(archive.read(f"{top}data/{view.storage.key}"))
-    return torch.frombuffer(numbers, dtype=view.storage.dtype).as_strided(view.shape, view.strides, view.offset).clone()
+    flat = torch.frombuffer(numbers, dtype=view.storage.dtype)
+    if math.prod(view.shape) > len(flat):
+        raise InputError(f"a tensor {view.shape} in it has {len(flat)} numbers")
+    return flat.as_strided(view.shape, view.strides, view.offset).clone()

@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 log = logging.getLogger("thetafit")
@@ -25,4 +26,10 @@ def keep(path: Path, write: Callable[[Path], object]) -> None:
             write(Path(own) / path.name)
             os.replace(Path(own) / path.name, path)
     except OSError as error:
-        log.warning("%s is not kept, so it will be computed again: %s", path, error)
+        _warn(path.parent, str(error))
+
+
+@cache
+def _warn(folder: Path, reason: str) -> None:
+    """Once a folder and reason."""
+    log.warning("nothing is kept in %s, so it will be computed again: %s", folder, reason.partition(":")[0])

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,35 @@ def collate(crops: Sequence[TextMotion], context: int = 0) -> TextMotionBatch:
 
 
 class EpochSampler(DistributedSampler):
-    """(epoch, entry) pairs; Lightning tells it the epoch, so a resumed run draws what an unbroken one would."""
+    """(epoch, entry) pairs; Lightning tells it the epoch. `skip`: how many of the next pass are left out."""
+
+    skip = 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, entry) for entry in super().__iter__())
+        skip, self.skip = self.skip, 0
+        return ((self.epoch, entry) for entry in islice(super().__iter__(), skip, None))
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose place in the epoch is part of Lightning's checkpoints, so that no batch is seen twice."""
+
+    done, resumed = 0, None
+
+    def __iter__(self) -> Iterator[TextMotionBatch]:
+        epoch, done = self.resumed or (0, 0)
+        self.done = done if epoch == self.sampler.epoch else 0
+        self.resumed, self.sampler.skip = None, self.done * self.batch_size
+        for batch in super().__iter__():
+            self.done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were handed out."""
+        return {"epoch": self.sampler.epoch, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there, if the next pass is of that epoch."""
+        self.resumed = state["epoch"], state["done"]
 
 
 class TextMotionData(LightningDataModule):
@@ -107,7 +133,10 @@ class TextMotionData(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
     ):
-        """batch_size: of one process; context_len and pred_len: frames given and predicted, of prefix models."""
+        """batch_size: of one process, less where a split is smaller.
+
+        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops.
+        """
         super().__init__()
         if batch_size < 1 or min(context_len, pred_len, workers) < 0:
             raise InputError(f"batch_size {batch_size} must be at least 1; lengths and workers {workers} at least 0")
@@ -160,7 +189,7 @@ class TextMotionData(LightningDataModule):
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(crops, ranks, rank, shuffle=training, seed=self.seed)
         size = min(self.batch_size, len(sampler))
-        return DataLoader(
+        return ResumableLoader(
             crops,
             batch_size=size,
             sampler=sampler,

@@ -84,18 +84,17 @@ class ClipTokenizer:
 
 
 def vocabulary_file() -> Path:
-    """Where openai-clip keeps the vocabulary; InputError when it is not installed."""
-    try:
-        files = distribution("openai-clip").files or []
-    except PackageNotFoundError:
-        files = []
-    found = next((file for file in files if file.name == VOCABULARY), None)
-    if found is None:
-        raise InputError(
-            f"CLIP's vocabulary, {VOCABULARY}, comes with the package openai-clip, which is not installed: "
-            f"pip install openai-clip==1.0.1. (The package called clip is another project.)"
-        )
-    return Path(found.locate())
+    """Where openai-clip, or OpenAI's own package `clip`, keeps the vocabulary; InputError when neither is installed."""
+    for package in ("openai-clip", "clip"):
+        try:
+            found = next(file for file in distribution(package).files or () if file.name == VOCABULARY)
+        except (PackageNotFoundError, StopIteration):
+            continue
+        return Path(found.locate())
+    raise InputError(
+        f"CLIP's vocabulary, {VOCABULARY}, comes with the package openai-clip, which is not installed: "
+        f"pip install openai-clip==1.0.1. (The package called clip on PyPI is another project.)"
+    )
 
 
 def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:

@@ -185,20 +185,28 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_made(tmp_path, walk, capsy
     np.savez(tmp_path / "silent.npz", poses=np.zeros((90, 72)), trans=np.zeros((90, 3)))
     np.savez(tmp_path / "nan.npz", poses=np.full((90, 72), np.nan), trans=np.zeros((90, 3)), fps=20)
     np.savez(tmp_path / "few.npz", poses=np.zeros((90, 72)), trans=np.zeros((80, 3)), fps=20)
+    np.savez(tmp_path / "odd.npz", poses=np.zeros((90, 72)), trans=np.zeros((90, 3)), fps=np.nan)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "few.npz").read_bytes()[:-9] + bytes(9))
     write_walk(tmp_path / "lying.npz", walk, turn=TURN)
     (tmp_path / "broken.bvh").write_text("HIERARCHY\nROOT a\n")
+    pair = np.stack([walk[2].numpy()] * 2).transpose(0, 2, 3, 1)
+    pair[0, 4] = np.nan
+    np.save(tmp_path / "results.npy", {"motion": pair, "text": ["a", "b"], "lengths": [90, 90]}, allow_pickle=True)
     np.save(tmp_path / "kit.npy", np.random.default_rng(0).normal(size=(90, 21, 3)))
     assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "set")]) == 1
     out = capsys.readouterr().out
     for said in (
-        "short left out. too short: 20 frames at 20 a second; training takes 41",
-        "silent.npz: left out. it does not say how many frames a second it has: give --fps",
+        "short.npy: left out. short: too short: 20 frames at 20 a second; training takes 41",
+        "silent.npz: left out. no number of frames a second; expected 1 to 1000: give --fps",
         "nan.npz: left out. `poses` has numbers that are not finite, first in frame 0",
         "few.npz: left out. `trans` is (80, 3)",
+        "odd.npz: left out. nan frames a second",
+        "cut.npz: left out.",
         "lying.npz: left out. the person stands along z with --up y",
         "broken.bvh: left out. no line MOTION",
         "kit.npy: left out.",
-        "1 clips of 1 recordings (1 train, 1 val, 1 test)",
+        "results.npy: left out. sample00",
+        "2 clips of 2 recordings (2 train, 2 val, 2 test)",
         "fewer than three recordings",
     ):
         assert said in out

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from models.errors import InputError
 from models.mdm.clips import entries, parse_captions, read_clips, read_names, usable
@@ -237,24 +238,26 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def train(folder: Path, epochs: int, checkpoint: Path | None = None) -> tuple[Trainer, list]:
-    module, data = Recorder(), TextMotionData(str(folder), batch_size=5)
+def train(folder: Path, checkpoint: Path | None = None, workers: int = 0) -> list:
+    """What 14 steps see, with a checkpoint every step; or the rest of them, from a checkpoint."""
+    module, data = Recorder(), TextMotionData(str(folder), batch_size=3, workers=workers)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(max_epochs=epochs, accelerator="cpu", limit_val_batches=0, enable_checkpointing=False, **quiet)
+    every = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(max_steps=14, accelerator="cpu", limit_val_batches=0, callbacks=[every], **quiet)
     trainer.fit(module, data, ckpt_path=checkpoint)
-    return trainer, module.seen
+    return module.seen
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_sees_what_an_unbroken_one_sees(tmp_path):
+    """Four batches an epoch: broken off in its middle, before its last batch, and at its end."""
     folder = data_set(tmp_path / "set", WALKS)
     (folder / "val.txt").write_text("w00")
-    _, whole = train(folder, 4)
-    first, half = train(folder, 2)
-    first.save_checkpoint(tmp_path / "half.ckpt")
-    _, rest = train(folder, 4, tmp_path / "half.ckpt")
-    assert half + rest == whole
-    assert len(whole) == 8 and len({texts for _, texts, _ in whole}) == 8
+    whole = train(folder)
+    assert [epoch for epoch, *_ in whole] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 2
+    assert len({texts for _, texts, _ in whole}) == 14
+    for steps, workers in ((2, 0), (6, 2), (7, 0), (8, 0), (9, 0)):
+        assert train(folder, folder / f"step={steps}.ckpt", workers) == whole[steps:], steps
 
 
 def test_two_ranks_share_a_batch(tmp_path):
