@@ -204,4 +204,4 @@ FOREIGN = Kind("a dict that thetafit does not know", (), {})
 
 def find_kind(content: Mapping) -> Kind | None:
     """The first of KINDS that these keys tell; None for a dict of another world."""
-    return next((kind for kind in KINDS if all(content.get(key, False) is not False for key in kind.needs)), None)
+    return next((kind for kind in KINDS if all(key in content for key in kind.needs)), None)
