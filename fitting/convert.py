@@ -1,5 +1,6 @@
 """`thetafit convert`: results of fits, and motions as they are, written in other formats without fitting again."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,8 +86,9 @@ def find_sources(sources: list[str]) -> list[Source]:
     for source in map(Path, dict.fromkeys(sources)):
         if source.is_dir():
             results = [path for path in sorted(source.rglob("*.npz")) if is_result(path)]
+            known = {path.with_suffix("") for path in results}
             params = sorted(source.rglob(f"*{PARAMETERS}"))
-            results += [path for path in params if path.with_name(_clip_name(path) + ".npz") not in results]
+            results += [path for path in params if path.with_name(_clip_name(path)) not in known]
             found += [Source(path, path.parent.relative_to(source)) for path in results or _motions(source)]
         elif source.is_file():
             found.append(Source(source, Path()))
@@ -103,18 +105,24 @@ def _motions(folder: Path) -> list[Path]:
     return [file.path for file in files]
 
 
-def read_clips(path: Path, bodies: Bodies, formats: list[str], stats: str | None) -> list[FitResult | Unfitted]:
-    """What the file holds. Raises InputError for what is no motion, or needs a body that is not at hand, or a fit."""
+def read_clips(path: Path, bodies: Bodies, formats: list[str], stats: str | None) -> Iterator[FitResult | Unfitted]:
+    """What the file holds, one clip after the other.
+
+    Raises InputError, after the clips that are sound, for what is no motion, or needs a fit or a body that is not here.
+    """
     if path.suffix.lower() == ".npz" and is_result(path):
-        return [read_result(path, bodies)]
+        yield read_result(path, bodies)
+        return
     motions, failures = load_motions(path, stats=stats)
+    for motion in motions:
+        yield _from_motion(motion, bodies, formats)
     if failures:
-        raise InputError(failures[0].message)
-    return [_from_motion(motion, bodies, formats) for motion in motions]
+        raise InputError("; ".join(failure.message for failure in failures))
 
 
 def read_result(path: Path, bodies: Bodies) -> FitResult:
     """The fit in a NAME.npz. Raises InputError when it is broken, or its body is not at hand."""
+    bodies.missing.clear()
     track = read_track(path.stem, path, bodies, result=True)
     if track.body is None:
         raise InputError(_no_body(bodies))
@@ -126,7 +134,7 @@ def read_result(path: Path, bodies: Bodies) -> FitResult:
 
 
 def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResult | Unfitted:
-    motion.name = _clip_name(Path(motion.name + Path(motion.source).suffix))
+    motion.name = motion.name.removesuffix(PARAMETERS.removesuffix(".npy"))
     if motion.thetas is not None:
         return FitResult.from_rotations(motion, _body_of(motion, bodies))
     if refused := [name for name in formats if not FORMATS[name.partition(":")[0]].of_joints]:
@@ -144,7 +152,7 @@ def _body_of(motion: Motion, bodies: Bodies) -> BodyModel:
     if motion.body is None:
         return list(bodies.bodies.values())[-1]
     if motion.body not in bodies.bodies:
-        bodies.missing.add(motion.body)
+        bodies.missing = {motion.body}
         raise InputError(_no_body(bodies))
     return bodies.bodies[motion.body]
 
@@ -157,8 +165,8 @@ def _no_body(bodies: Bodies) -> str:
 
 
 def _clip_name(path: Path) -> str:
-    """`walk` of walk_smpl_params.npy and of walk.npz."""
-    return path.name.removesuffix(PARAMETERS) if path.name.endswith(PARAMETERS) else path.stem
+    """`walk` of walk_smpl_params.npy."""
+    return path.name.removesuffix(PARAMETERS)
 
 
 def _write(

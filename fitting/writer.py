@@ -36,7 +36,8 @@ LEFT = "The run ended before this clip; --resume fits it."
 FAILED = "failed"  # the status of a FitResult without parameters worth writing
 # Measured on one server core, seconds a frame: what a fit costs by preset, and what writing costs by format.
 FIT_SECONDS = {"careful": 0.003, "quick": 0.0006, "reference": 0.002}
-WRITE_SECONDS = {"smpl_params": 0.0006, "npz": 0.0001, "glb": 0.0002, "mp4": 0.08, "obj": 0.003}
+WRITE_SECONDS = {"smpl_params": 0.0006, "npz": 0.0001, "glb": 0.0002, "mp4": 0.08, "obj": 0.003, "ply": 0.0005}
+WRITE_SECONDS |= dict.fromkeys(("fbx", "usd", "abc"), 0.006)  # mostly Blender's start
 
 
 class FitWriter(Callback):

@@ -6,6 +6,10 @@ Arguments behind --: the GLB, the file to write (.fbx, .usdc or .abc), frames a 
 import sys
 
 import bpy
+import numpy as np
+
+if "bool" not in vars(np):  # the glTF importer of Blender 3.4 asks numpy 1.24 for it
+    np.bool = bool
 
 
 def main(glb: str, target: str, fps: float) -> None:

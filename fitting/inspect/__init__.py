@@ -53,7 +53,7 @@ def _inspect(path: Path) -> Report:
     if start.startswith(b"glTF"):
         return inspect_glb(path)
     if suffix == ".bvh" or start.startswith(b"HIERARCHY"):
-        return inspect_bvh(path)
+        return _of_bvh(path)
     if suffix in CHECKPOINTS:
         return inspect_checkpoint(path)
     if suffix == ".json":
@@ -64,6 +64,14 @@ def _inspect(path: Path) -> Report:
     if isinstance(content, np.ndarray) and content.dtype != object:
         return _of_array(path, content)
     return _of_list(path, list(content) if isinstance(content, np.ndarray | list) else [content])
+
+
+def _of_bvh(path: Path) -> Report:
+    """The file's joints, and the fit that comes next where its skeleton can be fitted."""
+    report = inspect_bvh(path)
+    if load_motions(path)[0]:
+        report.next.insert(0, FIT.format(file=path))
+    return report
 
 
 def _of_dict(path: Path, content: Mapping) -> Report:

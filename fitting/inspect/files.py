@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fitting.inspect.kinds import FITTED, find_kind
+from fitting.inspect.kinds import FITTED, PREPARE, find_kind
 from fitting.inspect.report import Report, Row, holds
 from models.bvh import read_bvh
 from models.errors import InputError
@@ -103,8 +103,8 @@ def _network(tensors: dict[str, Tensor]) -> str:
 
 def _mdm_facts(tensors: dict[str, Tensor]) -> dict[str, str]:
     """What the shapes tell about an MDM: variant, layers, width, motion form, condition."""
-    shapes = {name.removeprefix("model.").removeprefix("model_avg."): tuple(t.shape) for name, t in tensors.items()}
-    width, channels = shapes["input_process.poseEmbedding.weight"]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    width, channels = _shape_of(shapes, "input_process.poseEmbedding.weight") or (0, 0)
     forms = {263: "HumanML3D features", 251: "KIT-ML features", 150: "25 rows of rot6d (24 joints and the root)"}
     variants = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
     layers = {int(found[1]) for name in shapes if (found := re.search(r"(?:layers\.|_l)(\d+)", name))}
@@ -113,13 +113,18 @@ def _mdm_facts(tensors: dict[str, Tensor]) -> dict[str, str]:
         "size": f"{len(layers)} layers, width {width}",
         "motion": f"{channels} numbers a frame: {forms.get(channels, 'an unknown form')}",
     }
-    text, actions = shapes.get("embed_text.weight"), shapes.get("embed_action.action_embedding")
+    text, actions = _shape_of(shapes, "embed_text.weight"), _shape_of(shapes, "embed_action.action_embedding")
     if text:
         encoder = {512: "CLIP ViT-B/32", 768: "DistilBERT"}.get(text[1], "an unknown encoder")
         facts["condition"] = f"text, {text[1]} numbers of {encoder}, which is not in the file"
     else:
         facts["condition"] = f"one of {actions[0]} actions" if actions else "none"
     return facts
+
+
+def _shape_of(shapes: dict[str, tuple[int, ...]], name: str) -> tuple[int, ...] | None:
+    """The shape of the tensor called so, whatever stands before its name."""
+    return next((shape for full, shape in shapes.items() if full.endswith(name)), None)
 
 
 def _add_options(report: Report, args: Path) -> None:
@@ -136,14 +141,20 @@ def _add_options(report: Report, args: Path) -> None:
 
 def inspect_glb(path: Path) -> Report:
     """A glTF binary: nodes, meshes, skins, animations and what the scene's extras say."""
-    scene = _glb_json(path)
+    try:
+        return _glb_report(path, _glb_json(path))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise InputError(f"{path}: the scene in it is not glTF 2.0's: parts that must be there are missing.") from None
+
+
+def _glb_report(path: Path, scene: dict) -> Report:
     counts = {key: scene[key] for key in ("nodes", "meshes", "materials", "skins", "animations") if scene.get(key)}
     rows = [Row(key, f"{len(items)}", "", ", ".join(_names(items))) for key, items in counts.items()]
     report = Report(str(path), "a glTF scene (GLB)", rows, {"units": "metres, y up", "generator": _generator(scene)})
     extras = next((each["extras"] for each in scene.get("scenes", ()) if isinstance(each.get("extras"), dict)), {})
     report.rows += [Row(f"extras.{key}", holds(value), "", _extra(key)) for key, value in extras.items()]
     report.facts |= {key: str(extras[key]) for key in ("text", "fps", "frames", "body") if key in extras}
-    _add_animation_facts(report, scene)
+    _add_animation(report, scene)
     report.next.append("Blender: File > Import > glTF 2.0, with the scene's frame rate set before")
     return report
 
@@ -174,7 +185,7 @@ def _generator(scene: dict) -> str:
     return str(scene.get("asset", {}).get("generator", "not named"))
 
 
-def _add_animation_facts(report: Report, scene: dict) -> None:
+def _add_animation(report: Report, scene: dict) -> None:
     accessors = scene.get("accessors", ())
     for mesh in scene.get("meshes", ()):
         position = mesh["primitives"][0]["attributes"]["POSITION"]
@@ -208,6 +219,7 @@ def inspect_bvh(path: Path) -> Report:
         "units": f"degrees; the first frame is {size:.4g} large, so lengths are probably in {unit}",
         "up": f"probably {'xyz'[int((joints[0].max(0) - joints[0].min(0)).argmax())]}, the longest side of that frame",
     }
+    report.next.append(PREPARE.format(file=path))
     return report
 
 
@@ -223,7 +235,7 @@ def inspect_json(path: Path, of_dict: Callable[[Mapping], Report]) -> Report:
     if find_kind(content) is None:
         report.kind = "JSON"
     elif isinstance(content.get("clips"), list):
-        _add_clips(report, content["clips"])
+        _add_clips(report, [clip for clip in content["clips"] if isinstance(clip, dict)])
     return report
 
 

@@ -39,6 +39,7 @@ SMPL_UNITS = (("units", "metres, axis-angle in radians"),)
 Y_UP = (("units", "metres, y up, axis-angle in radians"),)
 Z_UP = (("units", "metres, z up, axis-angle in radians"),)
 FIT = "thetafit fit {file} --out out"
+PREPARE = "thetafit prepare {file} --out dataset"
 GENERATED = {
     "motion": ("", ""),
     "num_samples": ("", "prompts S: clip i is sample i % S, repetition i // S"),
@@ -186,10 +187,10 @@ KINDS = (
     Kind("sampled motion (MDM's results.npy)", ("motion", "lengths"), GENERATED, (FIT,), motion=True),
     Kind("a motion", ("motion",), GENERATED, (FIT,), motion=True),
     Kind("a body model", ("v_template", "shapedirs"), BODY, ("thetafit fit motion.npy --body {file}",)),
-    Kind("SMPL parameters of AIST++", ("smpl_poses",), ONE_BY_ONE, notes=(FITTED_ALREADY,)),
+    Kind("SMPL parameters of AIST++", ("smpl_poses",), ONE_BY_ONE, (f"{PREPARE} --fps 60",), (FITTED_ALREADY,)),
     Kind("SMPL parameters", ("body_pose", "global_orient"), ONE_BY_ONE, notes=(FITTED_ALREADY,), facts=SMPL_UNITS),
-    Kind("an AMASS recording", ("poses", "trans"), AMASS, notes=(FITTED_ALREADY,), facts=Z_UP),
-    Kind("an AMASS recording", ("pose_body", "trans"), AMASS, notes=(FITTED_ALREADY,), facts=Z_UP),
+    Kind("an AMASS recording", ("poses", "trans"), AMASS, (PREPARE,), (FITTED_ALREADY,), Z_UP),
+    Kind("an AMASS recording", ("pose_body", "trans"), AMASS, (PREPARE,), (FITTED_ALREADY,), Z_UP),
     Kind("a pose prior: a mixture of Gaussians", ("means", "covars"), PRIOR,
          next=("thetafit fit motion.npy --prior {file}",)),
     Kind("HumanIK rotations (motions2hik)", ("joint_map", "thetas"), HIK),
@@ -203,4 +204,4 @@ FOREIGN = Kind("a dict that thetafit does not know", (), {})
 
 def find_kind(content: Mapping) -> Kind | None:
     """The first of KINDS that these keys tell; None for a dict of another world."""
-    return next((kind for kind in KINDS if all(content.get(key, False) is not False for key in kind.needs)), None)
+    return next((kind for kind in KINDS if all(key in content for key in kind.needs)), None)

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,11 +15,13 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from fitting.export import FORMATS, check_formats, export, find_format, per_clip, targets
-from fitting.export.blender import VARIABLE, blender_command
+from fitting.export.blender import SCRIPT, VARIABLE, blender_command
 from fitting.export.bones import HUMANIK, RIGS, depth_first, joint_names
 from fitting.resample import resample
+from models.body import BodyModel
 from models.errors import InputError
 from models.skeleton import SMPL_JOINTS, SMPL_PARENTS
+from tests.bodies import smpl_arrays
 from tests.bvh import read_bvh
 from tests.fits import smooth_fit
 from tests.runs import ROOT
@@ -270,14 +273,46 @@ def test_the_known_place_comes_before_the_path(no_blender, tmp_path):
         assert blender_command()[0] == str(program)
 
 
-def test_through_blender(fit, tmp_path):
+@pytest.fixture(scope="module")
+def blender() -> list[str]:
+    """The command that runs tests/blender_reader.py in Blender."""
     try:
-        blender_command()
+        command = blender_command()
     except InputError:
         pytest.skip(f"no Blender: set {VARIABLE} to a Python with bpy 5.0.1, or install one")
-    paths = export(fit, tmp_path, ["fbx", "usd", "abc"])
-    starts = [b"Kaydara FBX Binary", b"PXR-USDC", b"Ogawa"]
-    assert [path.read_bytes().startswith(start) for path, start in zip(paths, starts, strict=True)] == [True] * 3
+    return [str(ROOT / "tests" / "blender_reader.py") if word == str(SCRIPT) else word for word in command]
+
+
+def in_blender(blender: list[str], path: Path, fps: float, frames: range) -> dict[str, np.ndarray]:
+    out = path.with_name(f"{path.name}.npz")
+    words = [*blender, str(path), str(out), f"{fps:g}", *map(str, frames)]
+    run = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert run.returncode == 0 and out.exists(), run.stdout + run.stderr
+    return dict(np.load(out))
+
+
+def test_blender_shows_our_vertices_and_joints(blender, tmp_path):
+    """GLB, FBX, USD and Alembic of a body with pose correctives, and BVH, at every tenth frame."""
+    fit, frames = smooth_fit(31), range(0, 31, 10)
+    np.savez(tmp_path / "bending.npz", **smpl_arrays(bend=1e-3))
+    fit.body = BodyModel.load(tmp_path / "bending.npz")
+    expected, joints = fit.vertices()[::10].numpy(), fit.joints()[::10].numpy()
+    for path in export(fit, tmp_path, ["glb", "fbx", "usd", "abc", "bvh"]):
+        found = in_blender(blender, path, 20, frames)
+        if path.suffix != ".bvh":
+            np.testing.assert_allclose(found["vertices"], expected, atol=3e-4, err_msg=path.name)
+        if path.suffix != ".abc":
+            places = [found["names"].tolist().index(name) for name in SMPL_JOINTS[:22]]
+            np.testing.assert_allclose(found["heads"][:, places], joints, atol=1e-5, err_msg=path.name)
+
+
+def test_other_rigs_and_another_rate_in_blender(blender, tmp_path):
+    fit = resample(smooth_fit(11), 30)
+    for path in export(fit, tmp_path, ["bvh:mixamo", "fbx:unreal"]):
+        found = in_blender(blender, path, 30, range(0, fit.length, 5))
+        names = joint_names(24, "mixamo" if path.suffix == ".bvh" else "unreal")
+        places = [found["names"].tolist().index(name) for name in names[:22]]
+        np.testing.assert_allclose(found["heads"][:, places], fit.joints()[::5], atol=1e-5, err_msg=path.name)
 
 
 def test_the_page_has_a_line_for_every_format_and_for_no_other():
