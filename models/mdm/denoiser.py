@@ -203,7 +203,9 @@ class Denoiser(nn.Module):
     def _check(self, x: Tensor, condition: Condition) -> None:
         config = self.config
         if x.shape[-1] != config.features:
-            raise InputError(f"motion {tuple(x.shape)} has {x.shape[-1]} features a frame; this network {config.features}")
+            raise InputError(
+                f"motion {tuple(x.shape)} has {x.shape[-1]} features a frame; this network {config.features}"
+            )
         for given, takes in ((condition.text, "text"), (condition.action, "action")):
             if given is not None and config.condition != takes:
                 raise InputError(f"a network with condition {config.condition!r} was given {takes}")

@@ -133,9 +133,19 @@ def ddim_step(clean: Tensor, x: Tensor, signal: float, target: float, noise: Ten
     return math.sqrt(target) * clean + math.sqrt(1 - target - fresh**2) * own_noise + fresh * noise
 
 
-def half_log_snr(signal: float) -> float:
+def half_log_snr(signal: np.ndarray | float) -> np.ndarray | float:
     """lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), the time of DPM-Solver."""
-    return 0.5 * math.log(signal / (1 - signal))
+    return 0.5 * np.log(signal / (1 - signal))
+
+
+def spaced_in_lambda(schedule: Schedule, count: int) -> list[int]:
+    """Indices of at most `count` levels as even in lambda as there are, ends included: the spacing for `dpm_solver`.
+
+    At the clean end the levels may lie further apart than asked; each is then taken once.
+    """
+    lambdas = half_log_snr(schedule.alpha_bar)
+    wanted = np.linspace(lambdas[0], lambdas[-1], count)
+    return np.unique(np.abs(lambdas - wanted[:, None]).argmin(1)).tolist()
 
 
 def dpm_step(clean: Tensor, x: Tensor, signal: float, target: float) -> Tensor:

@@ -81,9 +81,7 @@ def ancestral(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise = to
     return x
 
 
-def ddim(
-    denoise: Denoise, x: Tensor, schedule: Schedule, eta: float = 0.0, noise: Noise = torch.randn_like
-) -> Tensor:
+def ddim(denoise: Denoise, x: Tensor, schedule: Schedule, eta: float = 0.0, noise: Noise = torch.randn_like) -> Tensor:
     """Motion from noise x by DDIM; eta 0 draws no further noise, eta 1 as much as ancestral sampling."""
     for level in reversed(range(len(schedule))):
         clean = denoise(x, int(schedule.timesteps[level]))
