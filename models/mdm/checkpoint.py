@@ -1,7 +1,7 @@
 """MDM's checkpoints: weights (`model000600000.pt`) with their options (`args.json`) beside them, read and written.
 
-A weights file is a state dict, or {"model": ..., "model_avg": ...} with the running average of the weights. Only tensors
-and plain containers are read of it. What the options and the weights say about the network must agree.
+A weights file is a state dict, or {"model": ..., "model_avg": ...} with the running average of the weights. Only
+tensors and plain containers are read of it. What the options and the weights say about the network must agree.
 """
 
 import json
@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "pred_len": 0,
     "noise_schedule": "cosine",
     "diffusion_steps": 1000,
+    "sigma_small": True,
 }
 OURS: dict[str, Any] = {"ff_size": 1024, "heads": 4, "gru_over_time": False}
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
@@ -103,9 +104,7 @@ def _unsafe(path: Path, name: str) -> str:
 def read_args(path: Path) -> dict[str, Any]:
     """Options of a checkpoint, completed with defaults (a warning names them). Raises InputError."""
     if not path.is_file():
-        raise InputError(
-            f"{path}: missing. It is in the archive beside the weights and says what network they belong to"
-        )
+        raise InputError(f"{path}: missing. It lies beside the weights in their archive and says what network they are")
     try:
         args = json.loads(path.read_text())
     except ValueError as error:
@@ -135,6 +134,8 @@ def config_of(args: dict[str, Any]) -> DenoiserConfig:
         raise InputError(f"dataset {args['dataset']!r} is unknown; known are {', '.join(DATASETS)}")
     if args["multi_target_cond"] and args["multi_encoder_type"] != "single":
         raise InputError(f"goal encoder {args['multi_encoder_type']!r} is not supported; supported is 'single'")
+    if not args["sigma_small"]:
+        raise InputError("sigma_small = false: sampling with the large variance is not supported")
     features, actions = DATASETS[args["dataset"]]
     condition = "none" if args["unconstrained"] else "action" if actions else "text"
     return DenoiserConfig(

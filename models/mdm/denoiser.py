@@ -1,8 +1,8 @@
 """The network of MDM: noised motion, a timestep and a condition in, clean motion out.
 
-Module names (`seqTransEncoder`, `poseEmbedding`, ...) are those of the reference's state dicts, so that its weights load
-as they are. Motion is (batch, frames, features) throughout, normalised; the reference's joints x feats x frames differ
-only in order. Source: Tevet et al., Human Motion Diffusion Model, 2022; GuyTevet/motion-diffusion-model, model/mdm.py.
+Module names (`seqTransEncoder`, `poseEmbedding`, ...) are those of the reference's state dicts, so that its weights
+load as they are. Motion is (batch, frames, features) throughout, normalised; the reference's joints x feats x frames
+differ only in order. Source: Tevet et al., Human Motion Diffusion Model, 2022; GuyTevet/motion-diffusion-model, model/mdm.py.
 """
 
 import math
@@ -23,11 +23,11 @@ POSITIONS = 5000
 class DenoiserConfig:
     """What a network is built from.
 
-    features: channels of a frame (263 humanml, 251 kit, 150 = 25 x rot6d for actions). condition_drop: share of training
-    samples that lose their condition. time_token: the decoder's target starts with the timestep (`emb_trans_dec`).
-    mask_frames: attention leaves out padded frames. context_len, pred_len: frames given and frames predicted by a
-    prefix model (DiP), 0 for all others. goals: takes positions to reach. gru_over_batch: recur across the batch, as
-    the reference's GRU was trained by mistake. Raises InputError for a combination that no network exists for.
+    features: channels of a frame (263 humanml, 251 kit, 150 = 25 x rot6d for actions). condition_drop: share of
+    training samples that lose their condition. time_token: the decoder's target starts with the timestep
+    (`emb_trans_dec`). mask_frames: attention leaves out padded frames. context_len, pred_len: frames given and frames
+    predicted by a prefix model (DiP), 0 for all others. goals: takes positions to reach. gru_over_batch: recur across
+    the batch, as the reference's GRU was trained by mistake. Raises InputError for what no network exists for.
     """
 
     features: int = 263
@@ -56,6 +56,8 @@ class DenoiserConfig:
             raise InputError(f"text encoder {self.text_encoder!r} is unknown; known are {', '.join(TEXT_WIDTHS)}")
         if self.condition == "text" and self.text_encoder == "bert" and self.arch != "trans_dec":
             raise InputError(f"BERT gives one embedding a token, which only trans_dec attends to, not {self.arch}")
+        if self.latent_dim % (2 * self.heads):
+            raise InputError(f"latent_dim {self.latent_dim} does not divide into {self.heads} heads of even width")
 
 
 @dataclass(frozen=True)
@@ -201,24 +203,21 @@ class Denoiser(nn.Module):
         return nn.functional.pad(~condition.mask, (before, 0), value=False)
 
     def _check(self, x: Tensor, condition: Condition) -> None:
-        config = self.config
-        if x.shape[-1] != config.features:
-            raise InputError(
-                f"motion {tuple(x.shape)} has {x.shape[-1]} features a frame; this network {config.features}"
-            )
-        for given, takes in ((condition.text, "text"), (condition.action, "action")):
-            if given is not None and config.condition != takes:
-                raise InputError(f"a network with condition {config.condition!r} was given {takes}")
+        """Raises InputError that says what was given and what the network takes."""
+        config, width = self.config, x.shape[-1]
+        if width != config.features:
+            raise InputError(f"motion has {width} features a frame; this network takes {config.features}")
+        for given, kind in ((condition.text, "text"), (condition.action, "action")):
+            if given is not None and config.condition != kind:
+                raise InputError(f"{kind} was given to a network whose condition is {config.condition!r}")
         if condition.text is not None and condition.text.shape[-1] != self.embed_text.in_features:
-            raise InputError(
-                f"text embeddings are {condition.text.shape[-1]} wide; this network was trained with "
-                f"{config.text_encoder}, {self.embed_text.in_features} wide"
-            )
+            wanted = f"{self.embed_text.in_features}, those of {config.text_encoder}"
+            raise InputError(f"text embeddings are {condition.text.shape[-1]} wide; this network takes {wanted}")
         if condition.goals is not None and not config.goals:
-            raise InputError("goals were given to a network trained without them (multi_target_cond)")
+            raise InputError("goals were given to a network trained without them (multi_target_cond false)")
         context = 0 if condition.prefix is None else condition.prefix.shape[1]
         if context != config.context_len:
-            raise InputError(f"a prefix of {context} frames was given; this network continues {config.context_len}")
+            raise InputError(f"a prefix of {context} frames was given; this network takes {config.context_len}")
 
 
 def _transformer_layer(kind: type[nn.Module], config: DenoiserConfig) -> nn.Module:

@@ -1,9 +1,9 @@
 """The diffusion process: noise schedules, respacing, and one step of each sampler.
 
 A network predicts x_0 from x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, with a_t the schedule's `alpha_bar`. Tables are
-float64 and every coefficient is a number before it meets a tensor. Sources: Ho et al., Denoising Diffusion Probabilistic
-Models, 2020; Nichol and Dhariwal, Improved Denoising Diffusion, 2021 (cosine schedule, respacing); Song et al., Denoising
-Diffusion Implicit Models, 2021; Lu et al., DPM-Solver++, 2022.
+float64 and every coefficient is a number before it meets a tensor. Sources: Ho et al., Denoising Diffusion
+Probabilistic Models, 2020; Nichol and Dhariwal, Improved Denoising Diffusion, 2021 (cosine schedule, respacing); Song
+et al., Denoising Diffusion Implicit Models, 2021; Lu et al., DPM-Solver++, 2022.
 """
 
 import math
@@ -64,8 +64,8 @@ class Schedule:
 def noise_schedule(name: str, steps: int) -> Schedule:
     """The named schedule with as many levels as the network was trained on.
 
-    cosine: alpha_bar follows cos^2((u + 0.008) / 1.008 pi / 2), each beta at most 0.999. linear: betas from 1e-4 to 0.02
-    at 1000 steps, scaled to keep the same total noise at others. Raises InputError for another name or count.
+    cosine: alpha_bar follows cos^2((u + 0.008) / 1.008 pi / 2), each beta at most 0.999. linear: betas from 1e-4 to
+    0.02 at 1000 steps, scaled to keep the same total noise at others. Raises InputError for another name or count.
     """
     if name not in SCHEDULES:
         raise InputError(f"noise schedule {name!r} is unknown; known are {', '.join(SCHEDULES)}")
@@ -97,7 +97,7 @@ def spaced(steps: int, sections: Sequence[int]) -> list[int]:
 
 
 def strided(steps: int, count: int) -> list[int]:
-    """Indices at a whole-number stride from 0 that give exactly `count` levels, as the DDIM paper's; else InputError."""
+    """Indices from 0 at the whole-number stride that gives exactly `count` levels, as in DDIM; else InputError."""
     for stride in range(1, steps + 1):
         if len(range(0, steps, stride)) == count:
             return list(range(0, steps, stride))

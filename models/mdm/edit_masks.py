@@ -1,7 +1,7 @@
 """Which part of a motion an edit keeps: boolean masks over frames and feature channels, True = known, kept as it is.
 
-Combine them with & and |, for example `~joint_channels(("left_wrist", "left_elbow")) | frames_between(0, 20, frames=100)`
-regenerates the left arm after the first 20 frames.
+Combine them with ~, & and |: `~joint_channels(("left_elbow", "left_wrist")) | frames_between(0, 20, frames=100)` makes
+the left arm anew after the first 20 frames.
 """
 
 from collections.abc import Iterable

@@ -4,8 +4,8 @@
     noise = seeded_noise([0, 1, 2])
     motion = ancestral(denoise, noise(torch.empty(3, 196, 263)), schedule, noise)
 
-Motion is (batch, frames, features), normalised. To start from a motion instead of noise, diffuse it to a level and sample
-with the levels up to there: `schedule.keep(range(level + 1))`.
+Motion is (batch, frames, features), normalised. To start from a motion instead of noise, diffuse it to a level and
+sample with the levels up to there: `schedule.keep(range(level + 1))`.
 """
 
 from collections.abc import Callable, Sequence
