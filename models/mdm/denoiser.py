@@ -2,7 +2,7 @@
 
 Module names (`seqTransEncoder`, `poseEmbedding`, ...) are those of the reference's state dicts, so that its weights
 load as they are. Motion is (batch, frames, features) throughout, normalised; the reference's joints x feats x frames
-differ only in order. Source: Tevet et al., Human Motion Diffusion Model, 2022; GuyTevet/motion-diffusion-model, model/mdm.py.
+differ only in order. Source: Tevet et al., Human Motion Diffusion Model, 2022; GuyTevet/motion-diffusion-model.
 """
 
 import math
