@@ -37,7 +37,7 @@ def change_args(path, **changes):
 
 
 def args_of(reference, name) -> dict:
-    """The args.json of a golden network, with the width of its feed-forward layers, which the reference never changes."""
+    """The args.json of a golden network, and the width of its feed-forward layers, which real files never change."""
     config = golden_config(reference, name)
     return DEFAULTS | {
         "dataset": "humanact12" if config.condition == "action" else "humanml",
