@@ -22,7 +22,7 @@ from models.mdm.diffusion import Schedule, noise_schedule
 # dataset -> features of a frame, actions (0: the data has sentences)
 DATASETS = {"humanml": (263, 0), "kit": (251, 0), "humanact12": (150, 12), "uestc": (150, 40)}
 
-# The reference's names and defaults of what describes a network, then three of ours that its files lack.
+# The reference's names and defaults of what describes a network and its loss, then ours that its files lack.
 DEFAULTS: dict[str, Any] = {
     "dataset": "humanml",
     "arch": "trans_enc",
@@ -42,6 +42,9 @@ DEFAULTS: dict[str, Any] = {
     "noise_schedule": "cosine",
     "diffusion_steps": 1000,
     "sigma_small": True,
+    "lambda_vel": 0.0,
+    "lambda_rcxyz": 0.0,
+    "lambda_fc": 0.0,
 }
 OURS: dict[str, Any] = {"ff_size": 1024, "heads": 4, "gru_over_time": False}
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
