@@ -63,8 +63,8 @@ def derived_seed(*numbers: int) -> int:
 
 
 def known_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options completed with defaults; InputError for names that do not exist."""
-    options = DEFAULTS | OURS
+    """Options completed with defaults, a GRU's time axis among them; InputError for names that do not exist."""
+    options = DEFAULTS | OURS | {"gru_over_time": True}
     if unknown := sorted(set(given) - set(options)):
         raise InputError(f"unknown options {', '.join(unknown)}; known are {', '.join(options)}")
     return options | given
@@ -101,12 +101,20 @@ class MDM(LightningModule):
         self.schedule = noise_schedule(self.options["noise_schedule"], self.options["diffusion_steps"])
         self.register_buffer("alpha_bar", torch.from_numpy(self.schedule.alpha_bar), persistent=False)
         self.sampler = TimestepSampler(len(self.schedule), timesteps == "loss_aware")
-        self.weights = GeometricWeights(*(self.options[f"lambda_{name}"] for name in ("vel", "rcxyz", "fc")))
-        self.body = BodyModel.load(body) if self.weights.joints or self.weights.contact else None
+        self.geometric = GeometricWeights(*(self.options[f"lambda_{name}"] for name in ("vel", "rcxyz", "fc")))
+        self.body = BodyModel.load(body) if self.geometric.joints or self.geometric.contact else None
+
+    def on_fit_start(self) -> None:
+        """Raises InputError where training could not teach the network what it takes."""
+        config = self.denoiser.config
+        if config.condition == "text" and self.encoder is None:
+            raise InputError("a network of sentences needs an encoder of texts; set `unconstrained` to train without")
+        if config.condition == "action" or config.goals:
+            raise InputError("actions and goals are not trained here: batches carry texts; weights that have them load")
 
     def condition(self, batch: Batch) -> Condition:
-        """What a batch is trained under. Without an encoder, no text."""
-        if self.encoder is None:
+        """What a batch is trained under."""
+        if self.denoiser.config.condition == "none":
             return Condition(prefix=batch.prefix, mask=batch.mask)
         embedding = self.encoder.encode(batch.texts)
         padding = None if embedding.mask is None else embedding.mask.to(self.device)
@@ -153,7 +161,7 @@ class MDM(LightningModule):
         signal = self.alpha_bar[timesteps][:, None, None]
         x = signal.sqrt().to(noise) * batch.motion + (1 - signal).sqrt().to(noise) * noise
         found = network(x, timesteps, self.condition(batch), keep)
-        return loss_terms(found, batch.motion, batch.mask, self.weights, self.body)
+        return loss_terms(found, batch.motion, batch.mask, self.geometric, self.body)
 
     def configure_optimizers(self) -> dict[str, Any]:
         given = self.hparams

@@ -11,8 +11,8 @@ class TimestepSampler(nn.Module):
     """Draws timesteps, and the weights that keep the expected loss what uniform draws would give.
 
     loss_aware: timestep t is drawn in proportion to sqrt(mean of its last losses squared) once every timestep has been
-    seen ten times; until then, and otherwise, uniformly. Source: Nichol and Dhariwal, Improved Denoising Diffusion,
-    2021, section 3.3. The losses are buffers: a run resumes with what it knew.
+    seen ten times; until then, otherwise, and always in eval mode, uniformly. The losses are buffers: a run resumes
+    with what it knew. Source: Nichol and Dhariwal, Improved Denoising Diffusion, 2021, section 3.3.
     """
 
     def __init__(self, steps: int, loss_aware: bool = False) -> None:
@@ -31,7 +31,7 @@ class TimestepSampler(nn.Module):
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Timesteps (count,) int64 and the weight of each one's loss (count,) float32."""
-        if not self.loss_aware:
+        if not (self.loss_aware and self.training):
             device = self.losses.device
             return torch.randint(self.steps, (count,), generator=generator, device=device), torch.ones(
                 count, device=device

@@ -98,7 +98,7 @@ def test_three_steps_of_the_reference(reference):
     clean, x, mask = noised(file, "hml")
     given = file["hml_t"], Condition(text=file["hml_text_embed"][0], mask=mask)
     for expected in file["opt_losses"]:
-        loss = sum(loss_terms(module.denoiser(x, *given), clean, mask, module.weights).values()).mean()
+        loss = sum(loss_terms(module.denoiser(x, *given), clean, mask, module.geometric).values()).mean()
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
         optimizer.zero_grad()
         loss.backward()
@@ -234,6 +234,32 @@ def test_two_processes_equal_one(tmp_path):
     one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    "options, encoder, words",
+    [
+        ({}, None, "encoder of texts"),
+        ({"dataset": "humanact12"}, None, "actions and goals"),
+        ({"arch": "trans_dec", "multi_target_cond": True}, Ones(), "actions and goals"),
+    ],
+)
+def test_what_training_could_not_teach_is_refused_at_the_start(options, encoder, words):
+    with pytest.raises(InputError, match=words):
+        MDM(OPTIONS | options, encoder).on_fit_start()
+
+
+def test_a_gru_is_trained_over_time():
+    assert not MDM(OPTIONS | {"arch": "gru"}).denoiser.config.gru_over_batch
+
+
+def test_timesteps_of_validation_are_uniform():
+    sampler = TimestepSampler(2, loss_aware=True)
+    sampler.learn(torch.arange(2).repeat(REMEMBERED), torch.tensor([0.0, 1.0]).repeat(REMEMBERED))
+    draws = [
+        sampler.train(mode).draw(1000, torch.Generator().manual_seed(0))[0].float().mean() for mode in (True, False)
+    ]
+    assert draws[0] > 0.99 and draws[1] == pytest.approx(0.5, abs=0.05)
 
 
 def test_options_that_do_not_exist():
