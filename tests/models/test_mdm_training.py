@@ -1,7 +1,6 @@
 """Training MDM: the reference's losses and optimiser steps, timesteps by loss, exact resume, processes as one."""
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from models.mdm.losses import GeometricWeights, loss_terms, masked_l2
 from models.mdm.module import MDM, known_options, rate_factor
 from models.mdm.timesteps import REMEMBERED, TimestepSampler
 from tests.mdm import as_frames, golden, golden_network
+from tests.runs import process
 
-ROOT = Path(__file__).parents[2]
 FIFTY = noise_schedule("cosine", 50)
 QUIET = {
     "accelerator": "cpu",
@@ -228,8 +227,7 @@ def test_two_processes_equal_one(tmp_path):
     script.write_text(
         f"from tests.models.test_mdm_training import fit_shared\nfit_shared(2, {str(tmp_path / '2.pt')!r})\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    done = process([sys.executable, str(script)])
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
     for name, value in one.items():
