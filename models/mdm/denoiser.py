@@ -56,6 +56,8 @@ class DenoiserConfig:
             raise InputError(f"text encoder {self.text_encoder!r} is unknown; known are {', '.join(TEXT_WIDTHS)}")
         if self.condition == "text" and self.text_encoder == "bert" and self.arch != "trans_dec":
             raise InputError(f"BERT gives one embedding a token, which only trans_dec attends to, not {self.arch}")
+        if min(self.latent_dim, self.ff_size, self.layers, self.heads) < 1:
+            raise InputError("latent_dim, ff_size, layers and heads of a network are at least 1")
         if self.latent_dim % (2 * self.heads):
             raise InputError(f"latent_dim {self.latent_dim} does not divide into {self.heads} heads of even width")
 
@@ -207,6 +209,8 @@ class Denoiser(nn.Module):
         config, width = self.config, x.shape[-1]
         if width != config.features:
             raise InputError(f"motion has {width} features a frame; this network takes {config.features}")
+        if x.shape[1] + config.context_len >= POSITIONS:
+            raise InputError(f"{x.shape[1]} frames are too many at once; {POSITIONS - 1 - config.context_len} at most")
         for given, kind in ((condition.text, "text"), (condition.action, "action")):
             if given is not None and config.condition != kind:
                 raise InputError(f"{kind} was given to a network whose condition is {config.condition!r}")

@@ -187,11 +187,17 @@ def test_sinusoids():
         ({"text_encoder": "t5"}, "clip, bert"),
         ({"text_encoder": "bert"}, "trans_dec"),
         ({"latent_dim": 30, "heads": 4}, "30"),
+        ({"heads": 0}, "at least 1"),
     ],
 )
 def test_networks_that_do_not_exist(changes, words):
     with pytest.raises(InputError, match=words):
         DenoiserConfig(**changes)
+
+
+def test_more_frames_than_positions():
+    with pytest.raises(InputError, match="5000 frames.*4999"):
+        small_network()(torch.zeros(1, 5000, 7), torch.zeros(1, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
