@@ -1,0 +1,191 @@
+"""Training MDM: the LightningModule.
+
+What a training step draws (timesteps, noise, dropped conditions) follows from the seed, the number of the step and a
+sample's place in the whole batch, so a resumed run goes on as if unbroken, and several processes do what one would.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from models.body import BodyModel
+from models.errors import InputError
+from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
+from models.mdm.denoiser import Condition, Denoiser
+from models.mdm.diffusion import noise_schedule
+from models.mdm.losses import GeometricWeights, loss_terms
+from models.mdm.timesteps import TimestepSampler
+
+TRAINING, VALIDATION, DROPOUT = range(3)  # whose draws a seed is for
+
+
+class Embedding(Protocol):
+    """tensor: (batch, width) or (tokens, batch, width); mask: (batch, tokens), True = no token, or None."""
+
+    tensor: Tensor
+    mask: Tensor | None
+
+
+class Encoder(Protocol):
+    """Text to embeddings, as TextEncoder does it."""
+
+    def encode(self, texts: Sequence[str]) -> Embedding: ...
+
+
+class Batch(Protocol):
+    """motion (batch, frames, features) normalised; mask (batch, frames); texts, one each; prefix or None."""
+
+    motion: Tensor
+    mask: Tensor
+    texts: list[str]
+    prefix: Tensor | None
+
+
+def rate_factor(step: int, warmup: int, total: int, decay: Literal["none", "linear", "cosine"]) -> float:
+    """Share of the learning rate at a step: a linear rise over `warmup` steps, then the decay to 0 at `total`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min((step - warmup) / max(total - warmup, 1), 1.0)
+    return {"none": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[decay]
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed that follows from the numbers, unlike that of any others."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def known_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Options completed with defaults, a GRU's time axis among them; InputError for names that do not exist."""
+    options = DEFAULTS | OURS | {"gru_over_time": True}
+    if unknown := sorted(set(given) - set(options)):
+        raise InputError(f"unknown options {', '.join(unknown)}; known are {', '.join(options)}")
+    return options | given
+
+
+class MDM(LightningModule):
+    """A denoiser in training, with the running average of its weights."""
+
+    def __init__(
+        self,
+        options: dict[str, Any] | None = None,
+        encoder: Encoder | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        beta2: float = 0.999,
+        warmup: int = 0,
+        decay: Literal["none", "linear", "cosine"] = "none",
+        ema: float = 0.9999,
+        timesteps: Literal["uniform", "loss_aware"] = "uniform",
+        body: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """options: of network, diffusion and loss, by the reference's names (checkpoint.DEFAULTS, OURS); encoder: of
+        texts, not needed without them. ema: share of the average that a step keeps, 0 for no average; body: a body file
+        for the losses of joints, None is the embedded body. The rest is AdamW's and of the learning rate.
+        Raises InputError for options that do not exist.
+        """
+        super().__init__()
+        self.save_hyperparameters(ignore=["encoder"])
+        self.options = known_options(options or {})
+        self.encoder = encoder
+        self.denoiser = Denoiser(config_of(self.options))
+        self.average = copy.deepcopy(self.denoiser).requires_grad_(False).eval() if ema else None
+        self.schedule = noise_schedule(self.options["noise_schedule"], self.options["diffusion_steps"])
+        self.register_buffer("alpha_bar", torch.from_numpy(self.schedule.alpha_bar), persistent=False)
+        self.sampler = TimestepSampler(len(self.schedule), timesteps == "loss_aware")
+        self.geometric = GeometricWeights(*(self.options[f"lambda_{name}"] for name in ("vel", "rcxyz", "fc")))
+        self.body = BodyModel.load(body) if self.geometric.joints or self.geometric.contact else None
+
+    def on_fit_start(self) -> None:
+        """Raises InputError where training could not teach the network what it takes."""
+        config = self.denoiser.config
+        if config.condition == "text" and self.encoder is None:
+            raise InputError("a network of sentences needs an encoder of texts; set `unconstrained` to train without")
+        if config.condition == "action" or config.goals:
+            raise InputError("actions and goals are not trained here: batches carry texts; weights that have them load")
+
+    def condition(self, batch: Batch) -> Condition:
+        """What a batch is trained under."""
+        if self.denoiser.config.condition == "none":
+            return Condition(prefix=batch.prefix, mask=batch.mask)
+        embedding = self.encoder.encode(batch.texts)
+        padding = None if embedding.mask is None else embedding.mask.to(self.device)
+        return Condition(embedding.tensor.to(self.device), padding, prefix=batch.prefix, mask=batch.mask)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        timesteps, weights, noise, keep = self._draw(batch.motion, derived_seed(self.hparams.seed, TRAINING, step))
+        torch.manual_seed(derived_seed(self.hparams.seed, DROPOUT, step, self.global_rank))
+        terms = self._terms(self.denoiser, batch, timesteps, noise, keep)
+        losses = sum(terms.values())
+        if self.sampler.loss_aware:
+            gathered = self.all_gather((timesteps, losses.detach()))
+            processes = self.trainer.world_size
+            self.sampler.learn(*(values.view(processes, -1).T.flatten() for values in gathered))
+        self.log_dict({f"train/{name}": value.mean() for name, value in terms.items()}, batch_size=len(losses))
+        self.log("train/loss", losses.mean(), prog_bar=True, batch_size=len(losses))
+        return (losses * weights).mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The loss of the averaged weights, with the same timesteps and noise every time."""
+        seed = derived_seed(self.hparams.seed, VALIDATION, batch_idx)
+        timesteps, _, noise, _ = self._draw(batch.motion, seed)
+        network = self.denoiser if self.average is None else self.average
+        losses = sum(self._terms(network, batch, timesteps, noise, None).values())
+        self.log("val/loss", losses.mean(), prog_bar=True, sync_dist=True, batch_size=len(losses))
+
+    def _draw(self, motion: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Timesteps, their weights, noise and kept conditions of this process's part of the whole batch.
+
+        Processes take turns through the data, sample by sample, as distributed samplers deal it out.
+        """
+        draws, processes = torch.Generator(motion.device).manual_seed(seed), self.trainer.world_size
+        whole = processes * len(motion)
+        timesteps, weights = self.sampler.draw(whole, draws)
+        noise = torch.randn(whole, *motion.shape[1:], generator=draws, device=motion.device, dtype=motion.dtype)
+        keep = torch.rand(whole, generator=draws, device=motion.device) >= self.denoiser.config.condition_drop
+        mine = slice(self.global_rank, None, processes)
+        return timesteps[mine], weights[mine], noise[mine], keep[mine].to(motion.dtype)
+
+    def _terms(
+        self, network: Denoiser, batch: Batch, timesteps: Tensor, noise: Tensor, keep: Tensor | None
+    ) -> dict[str, Tensor]:
+        signal = self.alpha_bar[timesteps][:, None, None]
+        x = signal.sqrt().to(noise) * batch.motion + (1 - signal).sqrt().to(noise) * noise
+        found = network(x, timesteps, self.condition(batch), keep)
+        return loss_terms(found, batch.motion, batch.mask, self.geometric, self.body)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        given = self.hparams
+        parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=given.lr, betas=(0.9, given.beta2), weight_decay=given.weight_decay
+        )
+        total = self.trainer.estimated_stepping_batches if given.decay != "none" else 1
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, given.warmup, int(total), given.decay))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The optimiser's step, then the average's."""
+        super().optimizer_step(*args, **kwargs)
+        self.update_average()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """average <- ema * average + (1 - ema) * weights."""
+        if self.average is not None:
+            for kept, new in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
+                kept.lerp_(new, 1 - self.hparams.ema)
+
+    def export(self, path: str | Path) -> None:
+        """Writes weights and options in the reference's form."""
+        average = None if self.average is None else self.average.state_dict()
+        save_checkpoint(path, self.denoiser, self.options, average)
