@@ -45,7 +45,7 @@ class CurvedEnergy(Energy):
         return normal
 
     def clips(self, index: Tensor) -> "CurvedEnergy":
-        return CurvedEnergy(self.terms, self.problem.clips(index), self.unknowns)
+        return CurvedEnergy(self.terms, self.problem.part(index), self.unknowns)
 
     @torch.enable_grad()
     def _forces(self, posed: Posed) -> tuple[Tensor, Tensor]:

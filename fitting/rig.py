@@ -7,6 +7,7 @@ transl is added, the root rotation is turned from the left in the world about th
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ from models.rotations import axis_angle_to_matrix
 
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
+
+PART, PART_GPU = 256, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+
+
+def frames_at_once(device: torch.device) -> int:
+    """How many frames are best worked on together."""
+    return PART if device.type == "cpu" else PART_GPU
 
 
 @dataclass
@@ -109,17 +117,42 @@ class Rig:
 class Posed:
     """A state posed: the first J = rig.size joints and what terms ask of them, each computed once, when asked for."""
 
-    def __init__(self, rig: Rig, state: State):
+    def __init__(self, rig: Rig, state: State, turned: tuple[Tensor, Tensor] | None = None):
+        """turned: J_l and exp of the rotation vectors (N, fitted, 3, 3), where they are known already."""
         self.rig, self.state = rig, state
         self.clips, self.frames = state.transl.shape[:2]
         self.count = self.clips * self.frames
         self.transl = state.transl.flatten(0, 1)
         self.pose = state.pose.flatten(0, 1)  # (N, fitted, 3)
         self.betas = state.betas.repeat_interleave(self.frames, 0)  # (N, betas)
-        self.left = so3.left_jacobian(self.pose)  # (N, fitted, 3, 3)
-        self.local = so3.exp(self.pose, self.left)
+        self.left, self.local = turned or self._turn()  # (N, fitted, 3, 3)
         self._jacobians: dict[str, Tensor] = {}
         self._observed: dict[str, Tensor] = {}
+
+    def _turn(self) -> tuple[Tensor, Tensor]:
+        left = so3.left_jacobian(self.pose)
+        return left, so3.exp(self.pose, left)
+
+    @cached_property
+    def parts(self) -> list[tuple[slice, slice, "Posed"]]:
+        """These frames a cache's load at a time: some whole clips, or some frames of one clip (clips, frames, posed)."""
+        size = frames_at_once(self.pose.device)
+        if self.count <= size:
+            return [(slice(None), slice(None), self)]
+        clips, frames = max(1, size // self.frames), min(size, self.frames)
+        starts = product(range(0, self.clips, clips), range(0, self.frames, frames))
+        return [self._part(slice(c, c + clips), slice(t, t + frames)) for c, t in starts]
+
+    def _part(self, clips: slice, frames: slice) -> tuple[slice, slice, "Posed"]:
+        state, by_frame = self.state, (self.clips, self.frames)
+        times = (x[clips, frames] for x in (state.transl, state.root, state.pose))
+        turned = (x.unflatten(0, by_frame)[clips, frames].flatten(0, 1) for x in (self.left, self.local))
+        return clips, frames, Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
+
+    def forget_jacobians(self) -> None:
+        """They take more memory than all else."""
+        self._jacobians.clear()
+        self._observed.clear()
 
     def state_by_frame(self) -> State:
         """The same state with every frame a clip of its own, so that each may be moved alone."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fitting.energy import Energy
 from fitting.rig import Posed, State
-from fitting.solver.blocks import solve_step
+from fitting.solver.arrow import solve_step
 from fitting.solver.solution import Solution, Status
 from fitting.terms import Normal
 
