@@ -36,15 +36,19 @@ class Energy:
                 values[i] = term.energy(posed, self.problem).view_as(mask)
         return posed, torch.where(mask, values, 0)
 
-    def normal(self, posed: Posed) -> Normal:
-        """Normal equations of all frames; padding gets the identity and a zero gradient."""
+    def normal(self, posed: Posed, room: Normal | None = None) -> Normal:
+        """Normal equations of all frames; padding gets the identity and a zero gradient.
+
+        room: normal equations that are not needed any more; where they have the size, their memory is used again.
+        """
         rig = posed.rig
         size = 6 if self.unknowns == "rigid" else 6 + 3 * len(rig.fitted) + rig.num_betas
-        normal = Normal(posed.transl.new_zeros(posed.count, size, size), posed.transl.new_zeros(posed.count, size))
-        start = 0
+        if room is None or room.gradient.shape != (posed.count, size):
+            room = Normal(posed.transl.new_empty(posed.count, size, size), posed.transl.new_empty(posed.count, size))
+        normal, start = Normal(room.matrix, room.gradient), 0
         for _, _, part, problem in self._parts(posed):
             rows = slice(start, start := start + part.count)
-            own = Normal(normal.matrix[rows], normal.gradient[rows])
+            own = Normal(normal.matrix[rows].zero_(), normal.gradient[rows].zero_())
             for term in self.terms.values():
                 if not term.ties_frames:
                     term.add_to(own, part, problem, self.unknowns)

@@ -19,7 +19,7 @@ from models.rotations import axis_angle_to_matrix
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
 
-PART, PART_GPU = 256, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+PART, PART_GPU = 128, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
 
 
 def frames_at_once(device: torch.device) -> int:
@@ -204,7 +204,7 @@ class Posed:
         if unknowns not in self._jacobians:
             rig = self.rig
             slot, moved, turner = rig.pairs[unknowns]
-            turned = self._turned(self.joints[:, moved], slot, turner, unknowns)
+            turned = self._turned(self.joints.index_select(1, moved), slot, turner, unknowns)
             body = 6 + (3 * len(rig.fitted) if unknowns == "all" else 0)
             betas = rig.num_betas if unknowns == "all" else 0
             out = turned.new_zeros(self.count, body + betas, rig.size, 3)
@@ -232,12 +232,12 @@ class Posed:
         if unknowns == "all":
             turning = self.parent_globals[:, rig.turning] @ self.left[:, : len(rig.turning)]
             axes = torch.cat((axes, turning.mT), 1)
-        arms = (points - self.joints[:, turner])[:, :, None].expand(-1, -1, 3, -1)
-        return torch.linalg.cross(axes[:, slot], arms, dim=-1)
+        arms = (points - self.joints.index_select(1, turner))[:, :, None].expand(-1, -1, 3, -1)
+        return torch.linalg.cross(axes.index_select(1, slot), arms, dim=-1)
 
     def _shape_jacobian(self) -> Tensor:
         """Derivative of the joints by the betas (N, betas, J, 3): sum of turned bone changes from the root down."""
         dirs = self.rig.rest_dirs
         bones = torch.cat((dirs[:1], dirs[1:] - dirs[self.rig.parent_index[1:]]))
-        change = (self.parent_globals @ bones).flatten(2)  # (N, J, 3 x betas)
+        change = torch.einsum("njab,jbk->njak", self.parent_globals, bones).flatten(2)  # (N, J, 3 x betas)
         return (self.rig.chain @ change).unflatten(2, (3, -1)).permute(0, 3, 1, 2)
