@@ -52,10 +52,11 @@ class Energy:
             for term in self.terms.values():
                 if not term.ties_frames:
                     term.add_to(own, part, problem, self.unknowns)
-            part.forget_jacobians()
+            part.forget()
         for term in self.terms.values():
             if term.ties_frames:
                 term.add_to(normal, posed, self.problem, self.unknowns)
+        posed.forget()
         self._fill_padding(normal, size if self.unknowns == "rigid" else size - rig.num_betas)
         return normal
 

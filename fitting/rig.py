@@ -149,10 +149,11 @@ class Posed:
         turned = (x.unflatten(0, by_frame)[clips, frames].flatten(0, 1) for x in (self.left, self.local))
         return clips, frames, Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
 
-    def forget_jacobians(self) -> None:
-        """They take more memory than all else."""
+    def forget(self) -> None:
+        """Drop the derivatives, which take more memory than all else, and the parts; both are made again when needed."""
         self._jacobians.clear()
         self._observed.clear()
+        self.__dict__.pop("parts", None)
 
     def state_by_frame(self) -> State:
         """The same state with every frame a clip of its own, so that each may be moved alone."""

@@ -5,7 +5,6 @@ use); with M = L L^T, `forward` gives L^-1 right and `backward` L^-T of that. Wh
 in which the frames were eliminated, and only inner products of it have a meaning.
 """
 
-import numpy as np
 import torch
 from scipy.linalg import get_lapack_funcs
 from torch import Tensor
@@ -79,9 +78,10 @@ class Band:
         if not right.shape[-1]:
             return right
         (solve,) = get_lapack_funcs(("tbtrs",), (self.bands[0],))
-        columns = right.flatten(1, 2).mT.contiguous().numpy()
-        out = [solve(band, x.T, uplo="L", trans=transposed)[0] for band, x in zip(self.bands, columns, strict=True)]
-        return torch.from_numpy(np.stack(out)).unflatten(1, self.shape)
+        columns = right.flatten(1, 2).mT.clone(memory_format=torch.contiguous_format)
+        for band, own in zip(self.bands, columns.numpy(), strict=True):
+            solve(band, own.T, uplo="L", trans=transposed, overwrite_b=1)  # in place
+        return columns.mT.unflatten(1, self.shape)
 
 
 def banded(blocks: Tensor, next1: Tensor, next2: Tensor, loading: Tensor) -> Tensor:
