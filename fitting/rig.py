@@ -135,7 +135,7 @@ class Posed:
 
     @cached_property
     def parts(self) -> list[tuple[slice, slice, "Posed"]]:
-        """These frames a cache's load at a time: some whole clips, or some frames of one clip (clips, frames, posed)."""
+        """Clips, frames, pose: these frames a cache's load at a time, some whole clips or some frames of one."""
         size = frames_at_once(self.pose.device)
         if self.count <= size:
             return [(slice(None), slice(None), self)]
@@ -150,7 +150,7 @@ class Posed:
         return clips, frames, Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
 
     def forget(self) -> None:
-        """Drop the derivatives, which take more memory than all else, and the parts; both are made again when needed."""
+        """Drop derivatives, which take more memory than all else, and parts; both are made again when needed."""
         self._jacobians.clear()
         self._observed.clear()
         self.__dict__.pop("parts", None)
