@@ -33,8 +33,8 @@ class CurvedEnergy(Energy):
         posed, values = super().evaluate(state)
         return posed, values.mean(2, keepdim=True).expand_as(values)
 
-    def normal(self, posed: Posed) -> Normal:
-        normal = super().normal(posed)
+    def normal(self, posed: Posed, room: Normal | None = None) -> Normal:
+        normal = super().normal(posed, room)
         if self.unknowns == "all":
             add_joint_curvature(normal, posed, *self._forces(posed))
             for term in self.terms.values():
@@ -45,7 +45,7 @@ class CurvedEnergy(Energy):
         return normal
 
     def clips(self, index: Tensor) -> "CurvedEnergy":
-        return CurvedEnergy(self.terms, self.problem.clips(index), self.unknowns)
+        return CurvedEnergy(self.terms, self.problem.part(index), self.unknowns)
 
     @torch.enable_grad()
     def _forces(self, posed: Posed) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ class Noise:
     trust: Tensor
     smoothing: Tensor
 
-    def clips(self, index: Tensor) -> "Noise":
+    def clips(self, index: Tensor | slice) -> "Noise":
         return Noise(self.level[index], self.trust[index], self.smoothing[index])
 
 

@@ -33,18 +33,17 @@ class Problem:
     def fitted_dims(self) -> Tensor:
         return fitted_dims(self.rig)
 
-    def clips(self, index: Tensor) -> "Problem":
-        """The problem of some of the clips."""
-        frames = self.mask.shape[1]
-        rows = (index[:, None] * frames + torch.arange(frames, device=index.device)).flatten()
+    def part(self, clips: slice | Tensor, frames: slice = slice(None)) -> "Problem":
+        """The problem of some of the clips, or of some frames of them."""
+        rows = torch.arange(self.mask.numel(), device=self.mask.device).view(self.mask.shape)[clips, frames].flatten()
         return replace(
             self,
             targets=self.targets[rows],
             confidence=self.confidence[rows],
-            mask=self.mask[index],
-            fps=self.fps[index],
+            mask=self.mask[clips, frames],
+            fps=self.fps[clips],
             guess=None if self.guess is None else self.guess[rows],
-            noise=None if self.noise is None else self.noise.clips(index),
+            noise=None if self.noise is None else self.noise.clips(clips),
             contact=None if self.contact is None else self.contact.rows(rows),
         )
 

@@ -7,6 +7,7 @@ transl is added, the root rotation is turned from the left in the world about th
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ from models.rotations import axis_angle_to_matrix
 
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
+
+PART, PART_GPU = 128, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+
+
+def frames_at_once(device: torch.device) -> int:
+    """How many frames are best worked on together."""
+    return PART if device.type == "cpu" else PART_GPU
 
 
 @dataclass
@@ -109,17 +117,43 @@ class Rig:
 class Posed:
     """A state posed: the first J = rig.size joints and what terms ask of them, each computed once, when asked for."""
 
-    def __init__(self, rig: Rig, state: State):
+    def __init__(self, rig: Rig, state: State, turned: tuple[Tensor, Tensor] | None = None):
+        """turned: J_l and exp of the rotation vectors (N, fitted, 3, 3), where they are known already."""
         self.rig, self.state = rig, state
         self.clips, self.frames = state.transl.shape[:2]
         self.count = self.clips * self.frames
         self.transl = state.transl.flatten(0, 1)
         self.pose = state.pose.flatten(0, 1)  # (N, fitted, 3)
         self.betas = state.betas.repeat_interleave(self.frames, 0)  # (N, betas)
-        self.left = so3.left_jacobian(self.pose)  # (N, fitted, 3, 3)
-        self.local = so3.exp(self.pose, self.left)
+        self.left, self.local = turned or self._turn()  # (N, fitted, 3, 3)
         self._jacobians: dict[str, Tensor] = {}
         self._observed: dict[str, Tensor] = {}
+
+    def _turn(self) -> tuple[Tensor, Tensor]:
+        left = so3.left_jacobian(self.pose)
+        return left, so3.exp(self.pose, left)
+
+    @cached_property
+    def parts(self) -> list[tuple[slice, slice, "Posed"]]:
+        """Clips, frames, pose: these frames a cache's load at a time, some whole clips or some frames of one."""
+        size = frames_at_once(self.pose.device)
+        if self.count <= size:
+            return [(slice(None), slice(None), self)]
+        clips, frames = max(1, size // self.frames), min(size, self.frames)
+        starts = product(range(0, self.clips, clips), range(0, self.frames, frames))
+        return [self._part(slice(c, c + clips), slice(t, t + frames)) for c, t in starts]
+
+    def _part(self, clips: slice, frames: slice) -> tuple[slice, slice, "Posed"]:
+        state, by_frame = self.state, (self.clips, self.frames)
+        times = (x[clips, frames] for x in (state.transl, state.root, state.pose))
+        turned = (x.unflatten(0, by_frame)[clips, frames].flatten(0, 1) for x in (self.left, self.local))
+        return clips, frames, Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
+
+    def forget(self) -> None:
+        """Drop derivatives, which take more memory than all else, and parts; both are made again when needed."""
+        self._jacobians.clear()
+        self._observed.clear()
+        self.__dict__.pop("parts", None)
 
     def state_by_frame(self) -> State:
         """The same state with every frame a clip of its own, so that each may be moved alone."""
@@ -171,7 +205,7 @@ class Posed:
         if unknowns not in self._jacobians:
             rig = self.rig
             slot, moved, turner = rig.pairs[unknowns]
-            turned = self._turned(self.joints[:, moved], slot, turner, unknowns)
+            turned = self._turned(self.joints.index_select(1, moved), slot, turner, unknowns)
             body = 6 + (3 * len(rig.fitted) if unknowns == "all" else 0)
             betas = rig.num_betas if unknowns == "all" else 0
             out = turned.new_zeros(self.count, body + betas, rig.size, 3)
@@ -199,12 +233,12 @@ class Posed:
         if unknowns == "all":
             turning = self.parent_globals[:, rig.turning] @ self.left[:, : len(rig.turning)]
             axes = torch.cat((axes, turning.mT), 1)
-        arms = (points - self.joints[:, turner])[:, :, None].expand(-1, -1, 3, -1)
-        return torch.linalg.cross(axes[:, slot], arms, dim=-1)
+        arms = (points - self.joints.index_select(1, turner))[:, :, None].expand(-1, -1, 3, -1)
+        return torch.linalg.cross(axes.index_select(1, slot), arms, dim=-1)
 
     def _shape_jacobian(self) -> Tensor:
         """Derivative of the joints by the betas (N, betas, J, 3): sum of turned bone changes from the root down."""
         dirs = self.rig.rest_dirs
         bones = torch.cat((dirs[:1], dirs[1:] - dirs[self.rig.parent_index[1:]]))
-        change = (self.parent_globals @ bones).flatten(2)  # (N, J, 3 x betas)
+        change = torch.einsum("njab,jbk->njak", self.parent_globals, bones).flatten(2)  # (N, J, 3 x betas)
         return (self.rig.chain @ change).unflatten(2, (3, -1)).permute(0, 3, 1, 2)

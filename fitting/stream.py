@@ -4,7 +4,7 @@ Every frame starts where the last ones lead and takes a Gauss-Newton step or two
 carry over from the past. Motion: each unknown is held near where its velocity would bring it, and the more so the
 noisier the last second was. Shape: what every frame
 said about the betas is kept as the Schur complement of its normal equations (the border of the arrow that the offline
-solver builds for a whole clip, fitting/solver/blocks.py), summed up as in an information filter, so the shape settles.
+solver builds for a whole clip, fitting/solver/arrow.py), summed up as in an information filter, so the shape settles.
 """
 
 import math
@@ -23,7 +23,7 @@ from fitting.energy import Energy
 from fitting.mixture import Completion
 from fitting.rig import State
 from fitting.smplify3d import SMPLify3D
-from fitting.solver.blocks import FLOOR
+from fitting.solver.arrow import FLOOR
 from fitting.start import aligned_start, geometric_start, mean_start
 from fitting.terms import Normal
 from models.body import BodyModel

@@ -27,6 +27,7 @@ from fitting.data import Motion, collate
 from fitting.smplify3d import SMPLify3D
 from models.body import BodyModel
 from models.prior import PosePrior
+from models.safe_pickle import load_pickle
 
 Fitted = tuple[Tensor, Tensor, Tensor, str]
 Run = Callable[[Tensor, Any], Fitted]
@@ -117,7 +118,7 @@ def _smplfitter(body: BodyModel) -> Any:
     """A BodyFitter of the embedded body, from a folder with the files it looks for."""
     import smplfitter.pt
 
-    content = pickle.loads(pickled_body().read_bytes())  # written by us a moment ago
+    content = load_pickle(pickled_body())
     content["kintree_table"] = content["kintree_table"].astype(np.int64)
     content["kintree_table"][0, 0] = -1
     with tempfile.TemporaryDirectory(prefix="thetafit-") as folder:

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from models.prior import PosePrior  # noqa: E402
 # Where golden numbers and real motion are, if they are there.
 REFERENCE = Path(os.environ.get("THETAFIT_REFERENCE", ROOT.parent / "shared"))
 FRAMES, CLIPS = 196, 100  # the longest clip MDM makes; a large batch
+LONG = 12000  # frames: ten minutes
 REPEATS = 9  # of what takes a tenth of a second; the median counts
 
 
@@ -185,20 +187,23 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def linear(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Preset `quick`, a clip that gets longer, then more clips of 196 frames. Linear: ms a frame do not grow."""
-    longer = [(1, frames) for frames in (100, 200, 500, 1000, 2000, 5000, 12000)]
-    more = [(clips, FRAMES) for clips in (1, 2, 5, 10, 20, 50, 100)]
-    return [_rate(made_clips(clips, frames), "quick") for clips, frames in longer + more]
+    """A clip that gets longer, for each preset, then more clips of 196 frames. Linear: ms a frame do not grow."""
+    longer = [(1, frames) for frames in (100, 200, 500, 1000, 2000, 5000, LONG)]
+    more = [(clips, FRAMES) for clips in (1, 10, 100)]
+    cases = [("quick", case) for case in longer + more] + [("careful", case) for case in longer]
+    return [_rate(made_clips(clips, frames), preset) for preset, (clips, frames) in cases]
 
 
-def memory(args: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of a fresh process that fits 100 clips of 196 frames, libraries included."""
-    row = {}
-    for preset in ("quick", "careful"):
+def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory of a fresh process that fits 100 clips of 196 frames or one clip of 12,000, libraries included."""
+    rows = []
+    for preset, (clips, frames) in product(("quick", "careful"), ((CLIPS, FRAMES), (1, LONG))):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            row[preset] = pool.submit(_peak_after_fit, preset).result()
-        print(f"  {preset:8} {row[preset]:.2f} GB")
-    return row
+            joints = made_clips(clips, frames).numpy()
+            peak = pool.submit(_peak_after_fit, joints, preset).result()
+        rows.append({"preset": preset, "clips": clips, "frames": frames, "gigabytes": peak})
+        print(f"  {preset:8} {clips:4} x {frames:5} frames {peak:.2f} GB")
+    return rows
 
 
 def _rate(clips: torch.Tensor, preset: str) -> dict[str, Any]:
@@ -221,9 +226,9 @@ def _rate(clips: torch.Tensor, preset: str) -> dict[str, Any]:
     return row
 
 
-def _peak_after_fit(preset: str) -> float:
+def _peak_after_fit(joints: np.ndarray, preset: str) -> float:
     torch.set_num_threads(1)
-    fit(made_clips(CLIPS, FRAMES), preset=preset)
+    fit(joints, preset=preset)
     return peak_gigabytes()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fitting.energy import Energy
 from fitting.rig import Posed, State
-from fitting.solver.blocks import solve_step
+from fitting.solver.arrow import solve_step
 from fitting.solver.solution import Solution, Status
 from fitting.terms import Normal
 
@@ -30,6 +30,7 @@ class _Active:
     values: Tensor  # (terms, clips, frames)
     damping: Tensor  # (clips, frames)
     normal: Normal | None = None
+    moved: bool = True  # since `normal` was worked out
 
     def keep(self, rows: Tensor) -> "_Active":
         energy, state = self.energy.clips(rows), self.state.map(lambda x: x[rows])
@@ -39,8 +40,8 @@ class _Active:
     def try_step(self) -> tuple[Tensor, Tensor]:
         """Move the clips whose energy falls; returns which (clips,) and their relative decrease (clips,)."""
         energy, rig = self.energy, self.posed.rig
-        if self.normal is None:
-            self.normal = energy.normal(self.posed)
+        if self.moved:
+            self.normal, self.moved = energy.normal(self.posed, self.normal), False
         num_betas = 0 if energy.unknowns == "rigid" else rig.num_betas
         step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)
         moved = self.state.moved(step, betas_step if num_betas else 0)
@@ -50,11 +51,11 @@ class _Active:
         before, after = self.values.sum((0, 2)), values.sum((0, 2))
         better = after < before
         if better.all():
-            self.state, self.posed, self.values, self.normal = moved, posed, values, None
+            self.state, self.posed, self.values, self.moved = moved, posed, values, True
         elif better.any():
             self.state = moved.where(better, self.state)
             self.posed, self.values = energy.evaluate(self.state)
-            self.normal = None
+            self.moved = True
         return better, (before - after) / before.abs().clamp_min(1e-9)
 
 

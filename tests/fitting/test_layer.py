@@ -10,8 +10,7 @@ from fitting.energy import Energy
 from fitting.layer import EPS, Minimum, fit_layer
 from fitting.smplify3d import SMPLify3D
 from fitting.solver import solve
-from fitting.solver.arrow import Arrow
-from fitting.solver.blocks import solve_step
+from fitting.solver.arrow import Arrow, solve_step
 from fitting.terms import residual_term
 from models.errors import InputError
 from tests.fits import smooth_fit

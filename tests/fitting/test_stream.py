@@ -15,7 +15,7 @@ from fitting import Stream, fit
 from fitting.data import Motion, collate, load_motions
 from fitting.energy import Energy
 from fitting.smplify3d import SMPLify3D
-from fitting.solver.blocks import solve_step
+from fitting.solver.arrow import solve_step
 from fitting.start import aligned_start, mean_start
 from fitting.stream import Pose, arrow_step, noise_level
 from fitting.streaming import parse_frame
