@@ -26,6 +26,7 @@ LAG = 0.15  # seconds: a moment is also known by what came before and after it
 PACE = 0.1  # seconds that make a length of a speed, to be compared with places
 MEMORY = 0.5  # seconds in which a deviation from similar moments fades
 DEVIATION, CHANCE = 0.05, 4e-4  # variances of such deviations and of chance, as shares of a joint's own
+TRUST = 0.3  # share of the deviation that counts against the pose prior, which adds up frames that err alike
 
 
 def recall(joints: Tensor, confidence: Tensor, seen: Tensor, fps: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +34,7 @@ def recall(joints: Tensor, confidence: Tensor, seen: Tensor, fps: Tensor) -> tup
 
     joints: metres, y up, bridged already (fitting/gaps.py); seen (clips, frames, J); fps (clips,). Gaps of at most LONG
     stay as they are, and so do those in which an anchor is hidden too or of which less than LEAST moments are seen.
-    Confidence is CLOSE / (CLOSE + the deviation that the process expects, in metres).
+    Confidence is CLOSE / (CLOSE + TRUST x the deviation that the process expects, in metres).
     """
     joints, confidence = joints.clone(), confidence.clone()
     partly = ~seen & seen.any(2, keepdim=True)  # neither padding nor a frame without anybody
@@ -45,9 +46,10 @@ def recall(joints: Tensor, confidence: Tensor, seen: Tensor, fps: Tensor) -> tup
         for gap in _runs(hidden.any(1)):
             found = moments.expect(gap, hidden)
             if found is not None:
+                places, deviation = (x.to(joints)[hidden[gap]] for x in found)
                 rows, columns = hidden[gap].nonzero().T
-                joints[clip, gap[rows], columns] = found[0][rows, columns].to(joints)
-                confidence[clip, gap[rows], columns] = CLOSE / (CLOSE + found[1][rows, columns].to(joints))
+                joints[clip, gap[rows], columns] = places
+                confidence[clip, gap[rows], columns] = CLOSE / (CLOSE + TRUST * deviation)
     return joints, confidence
 
 
