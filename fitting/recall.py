@@ -139,7 +139,7 @@ class Moments:
         return across @ solved[:, : values.shape[1]], left.clamp_min(CHANCE)
 
     def _fading(self, frames: Tensor, others: Tensor) -> Tensor:
-        """Covariance of deviations from what is usual, by the time between frames (Matern 3/2): (F,), (O,) -> (F, O)."""
+        """Covariance (F, O) of deviations from similar moments in frames (F,) and others (O,): Matern 3/2 in time."""
         apart = 3**0.5 * (frames[:, None] - others).abs().double() / (self.fps * MEMORY)
         return DEVIATION * (1 + apart) * torch.exp(-apart)
 

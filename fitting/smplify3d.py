@@ -64,7 +64,7 @@ class SMPLify3D(lightning.LightningModule):
         centre, problem = self.problem(batch)
         solutions = self.run_stages(problem)
         by_frame = self.preset.shape == "frame"
-        return unpack(batch, centre, solutions, problem.rig, self.body, self.prior, by_frame)
+        return unpack(batch, centre, solutions, problem, self.body, self.prior, by_frame)
 
     @torch.no_grad()
     def run_stages(self, problem: Problem) -> dict[str, Solution]:

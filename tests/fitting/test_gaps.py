@@ -175,7 +175,7 @@ def test_recalled_legs_are_fitted(walker):
 
 
 def test_legs_hidden_for_a_second(reference):
-    """The twenty known cuts, walks, runs and kicks, legs hidden for a second of five: 60 mm from the truth on average."""
+    """The twenty known cuts, legs hidden for a second of five: 60 mm from the truth on average."""
     body = BodyModel.load()
     joints = torch.stack([body.joints(k.betas, k.thetas, k.transl)[:, :22] for k in known_cuts(reference, body)])
     hidden, seen = hide(joints, 40, 60, LEGS)
