@@ -72,7 +72,7 @@ class Completion:
 
 
 def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor, mask: Tensor, fps: Tensor) -> Tensor:
-    """The 69 numbers of body poses from the fitted ones: pose (clips, frames, d) at dims -> (clips, frames, 69) radians.
+    """The 69 numbers of body poses from the fitted ones: pose (clips, frames, d) at dims -> (clips, frames, 69).
 
     Components are chosen over time (`steady`), so that what the joints cannot see does not jump where the best changes.
     mask (clips, frames): false on padding; fps (clips,).

@@ -17,7 +17,13 @@ Solutions = dict[str, Solution]  # by stage
 
 
 def unpack(
-    batch: Batch, centre: Tensor, solutions: Solutions, problem: Problem, body: BodyModel, prior: PosePrior, by_frame: bool
+    batch: Batch,
+    centre: Tensor,
+    solutions: Solutions,
+    problem: Problem,
+    body: BodyModel,
+    prior: PosePrior,
+    by_frame: bool,
 ) -> list[FitResult]:
     """One result a clip: its valid frames, on the CPU, with centre (clips, 3) added back.
 

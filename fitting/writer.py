@@ -20,7 +20,7 @@ from fitting.export import DEFAULT_FORMATS, export, targets
 from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
-from fitting.report import clip_report, failure_report, run_report, unfitted_report
+from fitting.report import clip_report, failure_report, limit_words, run_report, unfitted_report
 from fitting.resample import check_rate, resample, resampled_length
 from fitting.version import __version__
 from models.errors import InputError
@@ -264,6 +264,8 @@ def line(clip: str, report: dict, seconds: float) -> str:
     if report["mpjpe_mm"] is not None:
         words.append(f"{report['mpjpe_mm']:.1f} mm (worst {report['max_joint_error_mm']:.0f})")
     words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
+    if beyond := limit_words(report):
+        words.append(beyond)
     if report["iterations"]:
         words.append(f"{report['iterations']} iterations")
     words.append(f"{seconds:.1f} s")
