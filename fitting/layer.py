@@ -55,7 +55,7 @@ def fit_layer(
         _warn(minimum.settled, "the fit ended at no minimum")
     step, betas_step, centre = _Implicit.apply(joints.double(), minimum)
     state = minimum.state.moved(step, betas_step)
-    thetas = all_thetas(state, minimum.energy.problem.rig, module.prior).view(*mask.shape, 24, 3)
+    thetas = all_thetas(state, minimum.energy.problem, module.prior).view(*mask.shape, 24, 3)
     transl = state.transl.view(*mask.shape, 3) + centre[:, None]
     betas = state.betas.unflatten(0, mask.shape) if module.preset.shape == "frame" else state.betas
     thetas, transl = torch.where(mask[..., None, None], thetas, 0), torch.where(mask[..., None], transl, 0)

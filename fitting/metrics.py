@@ -229,14 +229,14 @@ def _way_mm(sole: np.ndarray) -> np.ndarray:
 
 
 def limit_excess_degrees(thetas: Array, limits: Array) -> np.ndarray:
-    """(L,) degrees by which the worst component of a frame's rotation vectors passes its joint's limits, 0 for none.
+    """(L, 23) degrees by which the worst component of a joint's rotation vector passes the joint's limits, 0 for none.
 
     thetas (L, 24, 3) axis-angle in radians, root first; limits (23, 3, 2), lowest and highest, as PosePrior.limits.
     Rotation vectors are first unwound to at most pi.
     """
     pose = matrix_to_axis_angle(axis_angle_to_matrix(torch.as_tensor(_float64(thetas)[:, 1:]))).numpy()
     low, high = np.moveaxis(_float64(limits)[: pose.shape[1]], -1, 0)
-    return np.degrees(np.maximum(np.maximum(pose - high, low - pose), 0).max((1, 2)))
+    return np.degrees(np.maximum(np.maximum(pose - high, low - pose), 0).max(2))
 
 
 def _float64(values: Array) -> np.ndarray:

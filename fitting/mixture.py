@@ -4,8 +4,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv1d, pad
 
 from models.prior import PosePrior
+
+STEADY = 0.25  # seconds: deviation of the window over which the choice of components is averaged
 
 
 class Mixture:
@@ -53,21 +56,39 @@ class Completion:
         seen = covariances[:, dims[:, None], dims]
         self.gain = torch.linalg.solve(seen, covariances[:, dims[:, None], self.hidden])
 
-    def __call__(self, pose: Tensor) -> Tensor:
+    def __call__(self, pose: Tensor, shares: Tensor) -> Tensor:
         """The 69 numbers of a body pose from the fitted ones: pose (N, d) at dims -> (N, 69) radians.
 
-        What the joints cannot see is the mixture's conditional mean: E[u | v] = m_u + C_uv C_vv^-1 (v - m_v) by
-        component.
+        What the joints cannot see is the mixture's conditional mean, E[u | v] = m_u + C_uv C_vv^-1 (v - m_v) by
+        component, each with its share of shares (N, components).
         """
         full = pose.new_zeros(len(pose), 69)
         full[:, self.dims] = pose
         if len(self.hidden):
             deviation = pose.double()[:, None] - self.means
             expected = self.expected + torch.einsum("nkv,kvu->nku", deviation, self.gain)
-            full[:, self.hidden] = (self.mixture.shares(pose).double()[..., None] * expected).sum(1).to(pose)
+            full[:, self.hidden] = (shares.double()[..., None] * expected).sum(1).to(pose)
         return full
 
 
-def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor) -> Tensor:
-    """The 69 numbers of a body pose from the fitted ones: pose (N, d) at dims -> (N, 69) radians."""
-    return Completion(prior, dims, pose.dtype)(pose)
+def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor, mask: Tensor, fps: Tensor) -> Tensor:
+    """The 69 numbers of body poses from the fitted ones: pose (clips, frames, d) at dims -> (clips, frames, 69).
+
+    Components are chosen over time (`steady`), so that what the joints cannot see does not jump where the best changes.
+    mask (clips, frames): false on padding; fps (clips,).
+    """
+    completion = Completion(prior, dims, pose.dtype)
+    shares = completion.mixture.shares(pose.flatten(0, 1)).unflatten(0, mask.shape)
+    return completion(pose.flatten(0, 1), steady(shares, mask, fps).flatten(0, 1)).unflatten(0, mask.shape)
+
+
+def steady(shares: Tensor, mask: Tensor, fps: Tensor) -> Tensor:
+    """shares (clips, frames, K) averaged in time under a Gaussian of STEADY seconds, over the frames of mask alone."""
+    width = (STEADY * fps[:, None]).to(shares)
+    reach = int(min(3 * width.max(), mask.shape[1] - 1))
+    if reach == 0:
+        return shares
+    window = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(width) / width).square())[:, None]
+    valid = torch.cat((shares, torch.ones_like(shares[..., :1])), 2) * mask[..., None]
+    sums = conv1d(pad(valid.permute(2, 0, 1), (reach, reach)), window, groups=len(shares)).permute(1, 2, 0)
+    return torch.where(mask[..., None], sums[..., :-1] / sums[..., -1:], shares)

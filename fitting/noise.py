@@ -14,6 +14,7 @@ from torch import Tensor
 from fitting.rig import CHILD, Rig
 
 LAG = 0.25  # seconds
+FEWEST = 8  # frames
 PLAIN = 0.005  # metres: noise well below it is left to the plain fit
 DATA = 1 / 600  # metres: the deviation that the weight of the joints stands for
 STEADY = 0.25  # the share of the noise's acceleration below which motion is not told from rest
@@ -65,10 +66,13 @@ def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
 
 
 def noise_level(joints: Tensor) -> Tensor:
-    """Deviation of white noise in metres (clips,), from joints (clips, frames, J, 3) with NaN for the unseen."""
-    differences = joints
-    for _ in range(4):
-        differences = differences.diff(dim=1)
+    """Deviation of white noise in metres (clips,), from joints (clips, frames, J, 3) with NaN for the unseen.
+
+    The median keeps jumps and gaps out. Less than FEWEST frames tell nothing: 0.
+    """
+    if joints.shape[1] < FEWEST:
+        return joints.new_zeros(len(joints))
+    differences = joints.diff(n=4, dim=1)
     spread = 1.4826 * differences.abs().flatten(1).nanmedian(1).values
     return torch.nan_to_num(spread / 70**0.5, 0)
 

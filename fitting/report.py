@@ -33,13 +33,15 @@ from fitting.metrics import (
 )
 from fitting.version import __version__
 from models.prior import PosePrior
-from models.skeleton import SKELETONS, Skeleton
+from models.skeleton import SKELETONS, SMPL_JOINTS, Skeleton
 
 if TYPE_CHECKING:
     from fitting.data import Motion
     from fitting.result import FitResult
 
 LIMIT_DEGREES = 1.0  # a frame counts as beyond the limits when some joint is by more than this
+# degrees and share of the frames from which a joint beyond its limits is worth a word: to be seen, and no slip
+FAR, OFTEN = 15.0, 0.05
 # Every number of a clip that compares it with its input, in the order they are written; docs/metrics.md defines them.
 # fmt: off
 METRIC_KEYS = (
@@ -52,7 +54,7 @@ METRIC_KEYS = (
 # Every key of a clip's entry, in the order they are written. What cannot be computed stays null.
 CLIP_KEYS = (
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
-    *METRIC_KEYS, "betas", "bone_factors", "files",
+    *METRIC_KEYS, "beyond_limits", "betas", "bone_factors", "files",
 )
 # fmt: on
 
@@ -79,6 +81,7 @@ def clip_report(result: "FitResult", files: list[str]) -> dict:
         "frames": result.length,
         "iterations": result.iterations,
         "energy": _finite(result.energy),
+        "beyond_limits": beyond_limits(thetas),
         "betas": result.betas.tolist(),
         "bone_factors": result.bone_factors,
         "files": files,
@@ -94,7 +97,7 @@ def clip_report(result: "FitResult", files: list[str]) -> dict:
 
 def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
     """The metrics of METRIC_KEYS that need no input. joints (L, 22, 3) metres, thetas (L, 24, 3) axis-angle."""
-    excess = limit_excess_degrees(thetas, _limits())
+    excess = limit_excess_degrees(thetas, _limits()).max(1)
     return {
         "jerk_out": jerk(joints, fps),
         "acceleration_out": acceleration(joints, fps),
@@ -102,6 +105,28 @@ def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
         "limit_excess_degrees": mean(excess),
         "limit_share": mean(excess > LIMIT_DEGREES),
     }
+
+
+def beyond_limits(thetas: np.ndarray) -> list[dict]:
+    """The joints of thetas (L, 24, 3) that pass their limits by more than LIMIT_DEGREES, the farthest first.
+
+    Of each its name, by how many degrees at most, and in which share of the frames.
+    """
+    excess = limit_excess_degrees(thetas, _limits())
+    farthest, share = excess.max(0), (excess > LIMIT_DEGREES).mean(0)
+    return [
+        {"joint": SMPL_JOINTS[1 + joint], "degrees": float(farthest[joint]), "share": float(share[joint])}
+        for joint in np.argsort(-farthest)
+        if share[joint]
+    ]
+
+
+def limit_words(clip: dict) -> str | None:
+    """The joint of a clip's entry that is farthest beyond its limits, in words; None unless it is far and often."""
+    for found in clip["beyond_limits"] or []:
+        if found["degrees"] >= FAR and found["share"] >= OFTEN:
+            return f"{found['joint']} {found['degrees']:.0f} degrees beyond its limits ({found['share']:.0%} of frames)"
+    return None
 
 
 def all_metrics(

@@ -21,6 +21,7 @@ from fitting.mixture import Mixture
 from fitting.noise import measure
 from fitting.preset import load_preset
 from fitting.problem import Problem, fitted_dims
+from fitting.recall import recall
 from fitting.result import FitResult
 from fitting.rig import Rig, State
 from fitting.solver import Solution, SolverName, solve
@@ -73,7 +74,7 @@ class SMPLify3D(lightning.LightningModule):
         centre, problem = self.problem(batch)
         solutions = self.run_stages(problem)
         by_frame = self.preset.shape == "frame"
-        return unpack(batch, centre, solutions, problem.rig, self.body, self.prior, by_frame)
+        return unpack(batch, centre, solutions, problem, self.body, self.prior, by_frame)
 
     @torch.no_grad()
     def run_stages(self, problem: Problem) -> dict[str, Solution]:
@@ -102,7 +103,7 @@ class SMPLify3D(lightning.LightningModule):
         mask = batch.mask.to(joints.device)
         fps = batch.fps.to(joints)
         seen = seen_joints(joints, mask)
-        bridged, confidence = bridge(joints, seen)
+        bridged, confidence = recall(*bridge(joints, seen), seen, fps)
         centre = (bridged[:, :, 0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)

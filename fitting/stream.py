@@ -10,7 +10,6 @@ solver builds for a whole clip, fitting/solver/arrow.py), summed up as in an inf
 import math
 import warnings
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,8 @@ from torch import Tensor
 from fitting.checks import check_joints
 from fitting.data import Motion, collate
 from fitting.energy import Energy
-from fitting.mixture import Completion
+from fitting.mixture import STEADY, Completion
+from fitting.noise import noise_level
 from fitting.rig import State
 from fitting.smplify3d import SMPLify3D
 from fitting.solver.arrow import FLOOR
@@ -98,6 +98,8 @@ class Stream:
         # what past frames say about the betas b: the quadratic b^T information b - 2 b^T evidence
         self.information, self.evidence = torch.zeros(betas, betas), torch.zeros(betas)
         self.velocity = torch.zeros(6 + self.problem.mixture.size)  # step a frame
+        # the prior's components in use (1, K), and how much of them a frame takes over from the one before
+        self.shares, self.kept = torch.zeros(1, self.problem.mixture.count), 0.0
         self.jumped: np.ndarray | None = None  # the frame before, if it was somewhere else
         self.gap = 0  # frames since one was fitted
         self.usual_error = 0.0
@@ -115,6 +117,7 @@ class Stream:
         with torch.inference_mode(), np.errstate(over="ignore", invalid="ignore"):
             seen = self._start(given) if self.state is None else self._follow(given)
             pose = self._answer(seen)
+            self.shares, self.kept = self.chosen, math.exp(-1 / (STEADY * self.fps))
         return Pose(**{name: x.clone() if isinstance(x, Tensor) else x for name, x in vars(pose).items()})
 
     def _start(self, given: np.ndarray) -> np.ndarray:
@@ -172,7 +175,8 @@ class Stream:
         steady = torch.zeros_like(self.velocity)
         followed = self.gap == 1
         wanted = self.velocity if followed else steady
-        weight = SMOOTHING + NOISY * noise_level(self.recent) ** 2
+        noise = float(noise_level(torch.as_tensor(np.stack(self.recent))[None]))
+        weight = SMOOTHING + NOISY * noise**2
         lesson, moved = self._settle(weight * (self.fps / self.gap) ** 4, wanted, MOST_STEPS)
         self.velocity = torch.lerp(self.velocity, moved, CALM) if followed else steady
         error = self._error()
@@ -246,22 +250,25 @@ class Stream:
             moved = state.moved(step.view(1, 1, -1), betas_step)
             return *vars(moved).values(), step, *lesson
 
-        def pose(transl: Tensor, root: Tensor, pose: Tensor, betas: Tensor):
-            thetas = torch.cat((matrix_to_axis_angle(root[0]), completion(pose.view(1, -1)).view(23, 3)))
-            return thetas, rig.posed(State(transl, root, pose, betas)).joints[0, :JOINTS]
+        def pose(transl: Tensor, root: Tensor, pose: Tensor, betas: Tensor, shares: Tensor, kept: Tensor):
+            flat = pose.view(1, -1)
+            shares = torch.lerp(completion.mixture.shares(flat), shares, kept)
+            thetas = torch.cat((matrix_to_axis_angle(root[0]), completion(flat, shares).view(23, 3)))
+            return thetas, rig.posed(State(transl, root, pose, betas)).joints[0, :JOINTS], shares
 
         rest = mean_start(problem, self.mean_root, self.mean_betas)
         state = [x.clone() for x in vars(rest).values()]
         frame = [problem.targets, problem.confidence.clone()]
         memory = [self.information, self.evidence, torch.tensor(0.0), self.velocity]
+        choice = [self.shares, torch.tensor(0.0)]
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # shapes are recorded as constants, which they are
             self._traced_step = torch.jit.trace(step, (*state, *frame, *memory), check_trace=False)
-            self._traced_pose = torch.jit.trace(pose, tuple(state), check_trace=False)
+            self._traced_pose = torch.jit.trace(pose, (*state, *choice), check_trace=False)
         with torch.inference_mode():
             for _ in range(WARM_UP):
                 self._traced_step(*state, *frame, *memory)
-                self._traced_pose(*state)
+                self._traced_pose(*state, *choice)
 
     def _step(self, pull: float, apart: Tensor) -> tuple[State, Tensor, Lesson]:
         """One Gauss-Newton step on the target: the state after it, the step (D,), what the frame says of the shape."""
@@ -270,7 +277,8 @@ class Stream:
         return State(*out[:4]), out[4], out[5:]
 
     def _pose(self) -> None:
-        self.thetas, self.joints = self._traced_pose(*vars(self.state).values())
+        kept = torch.tensor(self.kept)
+        self.thetas, self.joints, self.chosen = self._traced_pose(*vars(self.state).values(), self.shares, kept)
 
     # --- the answer
 
@@ -284,19 +292,6 @@ class Stream:
         transl, joints = (torch.as_tensor(x, dtype=torch.float32) for x in (transl, self._joints()))
         error = self._error() if seen.any() else math.nan
         return Pose(self.thetas, self.state.betas[0], transl, joints, error, torch.as_tensor(seen))
-
-
-def noise_level(frames: Sequence[np.ndarray]) -> float:
-    """Deviation in metres of white noise on frames (22, 3), NaN where nothing was seen; 0 for less than eight frames.
-
-    From fourth differences: a person's are small, those of noise of deviation s have the deviation sqrt(70) s. The
-    median keeps jumps and gaps out.
-    """
-    if len(frames) < 8:
-        return 0.0
-    differences = np.abs(np.diff(frames, 4, axis=0))
-    known = differences[np.isfinite(differences)]
-    return 1.4826 * float(np.median(known)) / math.sqrt(70) if len(known) else 0.0
 
 
 def arrow_step(

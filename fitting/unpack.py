@@ -6,9 +6,9 @@ from torch import Tensor
 from fitting.adaptation import far_bones, individual
 from fitting.data import Batch
 from fitting.mixture import complete_pose
-from fitting.problem import fitted_dims
+from fitting.problem import Problem
 from fitting.result import Curves, FitResult
-from fitting.rig import Rig, State
+from fitting.rig import State
 from fitting.solver import Solution, Status
 from models.body import BodyModel
 from models.prior import PosePrior
@@ -18,7 +18,13 @@ Solutions = dict[str, Solution]  # by stage
 
 
 def unpack(
-    batch: Batch, centre: Tensor, solutions: Solutions, rig: Rig, body: BodyModel, prior: PosePrior, by_frame: bool
+    batch: Batch,
+    centre: Tensor,
+    solutions: Solutions,
+    problem: Problem,
+    body: BodyModel,
+    prior: PosePrior,
+    by_frame: bool,
 ) -> list[FitResult]:
     """One result a clip: its valid frames, on the CPU, with centre (clips, 3) added back.
 
@@ -26,9 +32,9 @@ def unpack(
     """
     last = list(solutions.values())[-1]
     clips, frames = batch.mask.shape
-    thetas = all_thetas(last.state, rig, prior).view(clips, frames, 24, 3).cpu()
+    thetas = all_thetas(last.state, problem, prior).view(clips, frames, 24, 3).cpu()
     transl = (last.state.transl.view(clips, frames, 3) + centre[:, None]).cpu()
-    betas = last.state.betas.view(clips, -1, rig.num_betas).cpu()
+    betas = last.state.betas.view(clips, -1, problem.rig.num_betas).cpu()
     results = []
     for clip, (motion, length) in enumerate(zip(batch.motions, batch.mask.sum(1).tolist(), strict=True)):
         members = slice(clip * frames, clip * frames + length) if by_frame else slice(clip, clip + 1)
@@ -51,10 +57,11 @@ def unpack(
     return results
 
 
-def all_thetas(state: State, rig: Rig, prior: PosePrior) -> Tensor:
+def all_thetas(state: State, problem: Problem, prior: PosePrior) -> Tensor:
     """Rotation vectors of all 24 joints (N, 24, 3), none longer than pi; what nothing saw is what the prior expects."""
-    pose = complete_pose(prior.to(state.pose.device), fitted_dims(rig), state.pose.flatten(0, 1).flatten(1))
-    body_rotations = axis_angle_to_matrix(pose.unflatten(1, (23, 3)))
+    prior, dims = prior.to(state.pose.device), problem.fitted_dims
+    pose = complete_pose(prior, dims, state.pose.flatten(2), problem.mask, problem.fps)
+    body_rotations = axis_angle_to_matrix(pose.view(-1, 23, 3))
     return matrix_to_axis_angle(torch.cat((state.root.reshape(-1, 1, 3, 3), body_rotations), 1))
 
 

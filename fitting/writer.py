@@ -22,7 +22,7 @@ from fitting.folder import check_folder, check_space
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
 from fitting.page import write_page
 from fitting.page.listing import write_listing
-from fitting.report import clip_report, failure_report, run_report, unfitted_report
+from fitting.report import clip_report, failure_report, limit_words, run_report, unfitted_report
 from fitting.resample import check_rate, resample, resampled_length
 from fitting.version import __version__
 from models.errors import InputError
@@ -273,6 +273,8 @@ def line(clip: str, report: dict, seconds: float) -> str:
         factors = report["bone_factors"].values()
         words.append(f"bones x{min(factors):.2f} to x{max(factors):.2f}")
     words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
+    if beyond := limit_words(report):
+        words.append(beyond)
     if report["iterations"]:
         words.append(f"{report['iterations']} iterations")
     words.append(f"{seconds:.1f} s")

@@ -6,8 +6,14 @@ import torch
 
 from fitting.data import Motion, collate
 from fitting.gaps import bridge, seen_joints
+from fitting.recall import FLIP, recall
 from fitting.smplify3d import SMPLify3D
+from models.body import BodyModel
+from models.rotations import axis_angle_to_matrix
+from tests.known import known_cuts
 from tests.runs import keyed_joints
+
+LEGS = (4, 5, 7, 8, 10, 11)
 
 
 def fitted_errors(joints: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -90,3 +96,90 @@ def test_a_frame_without_any_joint(truth, clean_error):
     error = fitted_errors(joints, truth)
     assert error[[i for i in range(80) if not 30 <= i < 33]].mean() < clean_error + 0.5
     assert error[30:33].mean() < 40
+
+
+def hide(joints: torch.Tensor, start: int, end: int, which: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """joints (clips, frames, 22, 3) with NaN in some frames of some joints, and what is left to see."""
+    seen = torch.ones(joints.shape[:3], dtype=torch.bool)
+    seen[:, start:end, which] = False
+    return torch.where(seen[..., None], joints, torch.nan), seen
+
+
+def errors_mm(joints: torch.Tensor, seen: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return 1000 * (joints - truth).norm(dim=-1)[~seen]
+
+
+@pytest.fixture(scope="module")
+def walker() -> torch.Tensor:
+    """(1, 90, 22, 3): the demo's walker steps on the spot, three times the same second and a half, ever farther on."""
+    step = torch.tensor(keyed_joints(30, start=12))
+    time = torch.arange(90)
+    joints = step[time % 30] - step[time % 30, :1] * torch.tensor([1.0, 0, 1])
+    return (joints + 0.04 * time[:, None, None] * torch.tensor([0, 0, 1.0]))[None]
+
+
+@pytest.mark.parametrize("heading", [0.0, 2.0])
+def test_hidden_legs_are_recalled(walker, heading):
+    """What happened before happens again, wherever the walker heads: to a centimetre; a straight line is 5 cm off."""
+    turn = axis_angle_to_matrix(torch.tensor([0, heading, 0]))
+    truth, fps = walker @ turn.mT, torch.tensor([20.0])
+    hidden, seen = hide(truth, 36, 56, LEGS)
+    straight, doubt = bridge(hidden, seen)
+    found, confidence = recall(straight, doubt, seen, fps)
+    assert errors_mm(straight, seen, truth).mean() > 50
+    assert errors_mm(found, seen, truth).mean() < 10
+    torch.testing.assert_close(found[seen], truth[seen])
+    assert (confidence[seen] == 1).all()
+    assert (confidence[~seen] > doubt[~seen]).all()
+
+
+def test_the_other_leg_tells_as_well(walker):
+    """What a left leg did is known from the right one: the mirrored walker, hidden, in a clip that never showed it."""
+    mirrored = walker[:, :, FLIP] * torch.tensor([-1.0, 1, 1])
+    truth = torch.cat((walker[:, :60], mirrored[:, :30]), 1)
+    hidden, seen = hide(truth, 66, 84, LEGS)
+    straight, doubt = bridge(hidden, seen)
+    found, _ = recall(straight, doubt, seen, torch.tensor([20.0]))
+    assert errors_mm(found, seen, truth).mean() < 0.5 * errors_mm(straight, seen, truth).mean()
+
+
+def test_padding_and_other_clips_change_nothing(walker):
+    fps = torch.tensor([20.0])
+    alone = recall(*bridge(*(case := hide(walker, 70, 90, LEGS))), case[1], fps)[0]
+    joints, seen = (torch.cat((x, torch.zeros_like(x[:, :25])), 1) for x in (torch.nan_to_num(case[0]), case[1]))
+    other = torch.zeros_like(joints), torch.ones_like(seen)
+    joints, seen = torch.cat((joints, other[0])), torch.cat((seen, other[1]))
+    together = recall(*bridge(joints, seen), seen, fps.expand(2))[0]
+    torch.testing.assert_close(together[0, :90], alone[0])
+    assert torch.equal(together[1], other[0][0])
+
+
+@pytest.mark.parametrize(
+    "start, end, which", [(40, 45, LEGS), (30, 60, (0, *LEGS)), (0, 75, LEGS), (0, 90, LEGS), (30, 60, range(22))]
+)
+def test_where_nothing_is_similar_the_bridge_stays(walker, start, end, which):
+    """Short gaps, no pelvis, too little to learn from, nothing at all."""
+    hidden, seen = hide(walker, start, end, tuple(which))
+    before = bridge(hidden, seen)
+    for ours, bridged in zip(recall(*before, seen, torch.tensor([20.0])), before, strict=True):
+        assert torch.equal(ours, bridged)
+
+
+def test_recalled_legs_are_fitted(walker):
+    """Hidden legs end within 15 mm of where they were, and what was seen is fitted as if they had not been hidden."""
+    hidden, seen = hide(walker, 36, 56, LEGS)
+    truth, seen = walker[0].numpy(), seen[0].numpy()
+    whole, error = fitted_errors(truth, truth), fitted_errors(hidden[0].numpy(), truth)
+    assert error[~seen].mean() < 15
+    assert error[seen].mean() < whole[seen].mean() + 1
+
+
+def test_legs_hidden_for_a_second(reference):
+    """The twenty known cuts, legs hidden for a second of five: 60 mm from the truth on average."""
+    body = BodyModel.load()
+    joints = torch.stack([body.joints(k.betas, k.thetas, k.transl)[:, :22] for k in known_cuts(reference, body)])
+    hidden, seen = hide(joints, 40, 60, LEGS)
+    motions = [Motion(str(i), "test", joints=clip.numpy()) for i, clip in enumerate(hidden)]
+    fitted = torch.stack([result.joints() for result in SMPLify3D().fit(collate(motions))])
+    assert errors_mm(fitted, seen, joints).mean() < 60
+    assert errors_mm(fitted, ~seen, joints).mean() < 1.8

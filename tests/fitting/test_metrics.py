@@ -155,9 +155,9 @@ def test_limits_are_passed_by_the_angle_that_was_added() -> None:
     high = np.degrees(limits[4 - 1, 0, 1].item())  # left knee, bending
     thetas[1, 4, 0] = np.radians(high + 10)
     thetas[2, 4, 0] = np.radians(high - 10)
-    assert limit_excess_degrees(thetas, limits) == pytest.approx([0, 10, 0], abs=1e-3)
+    assert limit_excess_degrees(thetas, limits).max(1) == pytest.approx([0, 10, 0], abs=1e-3)
     thetas[2, 4, 0] -= 2 * np.pi  # the same rotation, wound
-    assert limit_excess_degrees(thetas, limits)[2] == pytest.approx(0, abs=1e-3)
+    assert limit_excess_degrees(thetas, limits)[2].max() == pytest.approx(0, abs=1e-3)
 
 
 # Bones --------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,15 @@ def test_white_noise_is_measured(truth, level):
     assert float(noise_level(joints)) == pytest.approx(level, rel=0.1)
 
 
+def test_a_jump_is_no_noise(truth):
+    """A frame somewhere else and a missing joint leave the measure as it is; less than eight frames tell nothing."""
+    joints = torch.tensor(noisy(truth, 0.02))[None]
+    joints[0, 40, 3], joints[0, 50] = torch.nan, 9.0
+    assert float(noise_level(joints)) == pytest.approx(0.02, rel=0.1)
+    assert float(noise_level(torch.tensor(truth)[None])) < 0.001
+    assert float(noise_level(joints[:, :7])) == 0
+
+
 def test_clean_motion_is_trusted(truth):
     noise = measure(torch.tensor(truth)[None], torch.tensor([20.0]), Rig(BodyModel.load(), tuple(range(22))))
     assert float(noise.level) < 0.001

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fitting.data import Motion
-from fitting.report import METRIC_KEYS, clip_report, failure_report, run_report, unfitted_report
+from fitting.report import METRIC_KEYS, clip_report, failure_report, limit_words, run_report, unfitted_report
 from fitting.result import FitResult
 from models.body import BodyModel
 from models.keyed import walk_and_pick_up
@@ -17,7 +17,7 @@ from models.keyed import walk_and_pick_up
 CLIP = {
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
     "mpjpe_mm", "max_joint_error_mm", "bone_length_change_percent", "jerk_in", "jerk_out", "foot_skate_ratio_in",
-    "foot_skate_ratio_out", "penetration_mm", "float_mm", "betas", "bone_factors", "files",
+    "foot_skate_ratio_out", "penetration_mm", "float_mm", "beyond_limits", "betas", "bone_factors", "files",
 } | set(METRIC_KEYS)  # fmt: skip
 RUN = {"clips", "seconds", "frames_per_second", "device", "preset", "body", "version"}
 MESH = ("penetration_mm", "float_mm", "slip_mm", "sole_height_mm")
@@ -43,6 +43,21 @@ def test_entry_of_a_clip_has_the_designs_keys_and_the_known_error() -> None:
     assert entry["betas"] == pytest.approx(fitted().betas.tolist())
     assert all(entry[name] is not None for name in METRIC_KEYS), entry
     assert entry["rotation_jitter_degrees"] > 0 and entry["foot_skate_ratio_in"] == entry["foot_skate_ratio_out"]
+
+
+def test_joints_beyond_their_limits_are_named_and_those_far_beyond_are_said() -> None:
+    """A knee bent the wrong way in 3 of 12 frames, an elbow by a little in all, which is not worth a word."""
+    result = fitted()
+    assert clip_report(result, [])["beyond_limits"] == [] and limit_words(clip_report(result, [])) is None
+    result.thetas[:, 18] = torch.deg2rad(torch.tensor([0, 20.0, 0]))  # the left elbow's y ends at 15
+    result.thetas[4:7, 4] = torch.deg2rad(torch.tensor([-50.0, 0, 0]))  # the left knee's x begins at -10
+    knee, elbow = clip_report(result, [])["beyond_limits"]
+    assert knee == {"joint": "left_knee", "degrees": pytest.approx(40, abs=0.01), "share": 0.25}
+    assert elbow == {"joint": "left_elbow", "degrees": pytest.approx(5, abs=0.01), "share": 1.0}
+    assert limit_words(clip_report(result, [])) == "left_knee 40 degrees beyond its limits (25% of frames)"
+    result.thetas[4:7, 4] = 0
+    assert limit_words(clip_report(result, [])) is None
+    assert limit_words(failure_report("a.npy", "not a motion")) is None
 
 
 def test_rotations_have_no_joints_to_compare_with() -> None:

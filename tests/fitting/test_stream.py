@@ -17,7 +17,7 @@ from fitting.energy import Energy
 from fitting.smplify3d import SMPLify3D
 from fitting.solver.arrow import solve_step
 from fitting.start import aligned_start, mean_start
-from fitting.stream import Pose, arrow_step, noise_level
+from fitting.stream import Pose, arrow_step
 from fitting.streaming import parse_frame
 from fitting.terms import Normal
 from models.body import BodyModel
@@ -104,14 +104,6 @@ def test_noise_is_smoothed(stream: Stream, keyed: np.ndarray) -> None:
     shake = [np.linalg.norm(np.diff(x - keyed, n=2, axis=0), axis=-1).mean() for x in (fitted, offline)]
     assert error_mm(fitted, keyed) < 0.9 * error_mm(offline, keyed)
     assert shake[0] < 0.75 * shake[1]
-
-
-def test_noise_level_is_that_of_the_noise(keyed: np.ndarray) -> None:
-    noisy = keyed + np.random.default_rng(0).normal(0, 0.02, keyed.shape)
-    noisy[40, 3], noisy[50] = np.nan, 9.0
-    assert noise_level(list(noisy)) == pytest.approx(0.02, rel=0.1)
-    assert noise_level(list(keyed)) < 0.001
-    assert noise_level(list(noisy[:7])) == 0
 
 
 def broken(joints: np.ndarray, frame: int, kind: str) -> np.ndarray:

@@ -156,7 +156,7 @@ def test_conditional_mean_fills_what_is_not_seen():
     prior = PosePrior.load(dtype=DOUBLE)
     dims = fitted_dims(Rig(BodyModel.load(dtype=DOUBLE), tuple(range(22))))
     seen = prior.means[:1, dims] + 0.3
-    full = complete_pose(prior, dims, seen)
+    full = complete_pose(prior, dims, seen[None], torch.ones(1, 1, dtype=torch.bool), torch.tensor([20.0]))[0]
     torch.testing.assert_close(full[:, dims], seen)
     hidden = torch.ones(69, dtype=torch.bool)
     hidden[dims] = False
