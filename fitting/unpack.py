@@ -27,6 +27,8 @@ def unpack(
     clips, frames = batch.mask.shape
     thetas = all_thetas(last.state, rig, prior).view(clips, frames, 24, 3).cpu()
     transl = (last.state.transl.view(clips, frames, 3) + centre[:, None]).cpu()
+    if batch.origin is not None:
+        transl = transl + batch.origin[:, None]
     betas = last.state.betas.view(clips, -1, rig.num_betas).cpu()
     results = []
     for clip, (motion, length) in enumerate(zip(batch.motions, batch.mask.sum(1).tolist(), strict=True)):
