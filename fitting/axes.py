@@ -67,9 +67,10 @@ def check_axes(joints: np.ndarray) -> str:
     floor_at_y0 = -0.15 < lowest[:, 1].min() < 0.3
     floor_here = -0.15 < np.median(lowest[:, axis]) < 0.25
     if floor_here or not floor_at_y0:
-        x, y, z = ("".join(_signed(row)) for row in UP[name])
+        x, y, z = (_signed(row) for row in UP[name])
+        option = f"--up={name}" if name[0] == "-" else f"--up {name}"  # after a space -z would be another option
         raise InputError(
-            f"{name} seems to point up (head above feet along {name}); expected is y up. Give --up={name} "
+            f"{name} seems to point up (head above feet along {name}); expected is y up. Give {option} "
             f"(up='{name}'), which turns (x, y, z) into ({x}, {y}, {z}). Somebody who does lie along {name} passes "
             "with his lowest point at y = 0"
         )

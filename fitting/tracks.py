@@ -142,11 +142,10 @@ def _read_input(track: Track, arrays: dict[str, np.ndarray]) -> None:
     if "joints_input" not in arrays:
         return
     track.given = _numbers(track.path, arrays, "joints_input", (len(track.joints), None, 3), gaps=True)
-    track.skeleton = input_skeleton(arrays) or find_skeleton(track.given.shape[1]).fitted()
+    track.skeleton = input_skeleton(arrays) or find_skeleton(track.given.shape[1])
     joints = len(track.skeleton.joints)
-    if track.given.shape[1] < joints:
-        raise InputError(f"{track.path}: `joints_input` is {track.given.shape}, its skeleton has {joints} joints")
-    track.given = track.given[:, :joints]
+    if track.given.shape[1] != joints:
+        raise InputError(f"{track.path}: `joints_input` is {track.given.shape}, but `shows` names {joints} joints")
     if "filled" in arrays:
         if arrays["filled"].shape != track.given.shape[:2]:
             raise InputError(f"{track.path}: `filled` is {arrays['filled'].shape}; expected {track.given.shape[:2]}")
