@@ -61,7 +61,7 @@ def check_axes(joints: np.ndarray) -> str:
         return ""
     name = ("-" if spine[axis] < 0 else "") + "xyz"[axis]
     if axis == 1:
-        return "head down: if y points down in the file, as in a camera's axes, pass --up=-y (up='-y')"
+        return "Head down: if y points down in the file, as in a camera's axes, pass --up=-y (up='-y')."
     heights = joints * np.sign(spine)
     lowest = np.nanmin(np.where(np.isfinite(joints), heights, np.inf), 1)  # (frames, 3)
     floor_at_y0 = -0.15 < lowest[:, 1].min() < 0.3
@@ -108,6 +108,6 @@ def check_sides(joints: np.ndarray) -> str:
     if sides(joints) > SWAPPED:
         return ""
     return (
-        "left and right seem swapped, or the motion mirrored: knees and feet point backwards. It fits all the same, to "
-        "a body that faces the wrong way; swap the sides' joints, or negate one axis (joints * [-1, 1, 1])"
+        "Left and right seem swapped, or the motion mirrored: knees and feet point backwards. It fits all the same, to "
+        "a body that faces the wrong way; swap the sides' joints, or negate one axis (joints * [-1, 1, 1])."
     )

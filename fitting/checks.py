@@ -6,16 +6,17 @@ from functools import cache
 
 import numpy as np
 
-from fitting.axes import check_axes, check_sides, check_up, turned
+from fitting.axes import SWAPPED, check_axes, check_sides, check_up, sides, turned
 from fitting.observed import as_smpl
 from fitting.skeleton_file import load_skeleton
 from models.body import EMBEDDED
 from models.errors import InputError
-from models.skeleton import POINTS, SKELETONS, SMPL_JOINTS, Skeleton, of_points
+from models.skeleton import FINGERS, POINTS, SKELETONS, SMPL_JOINTS, Skeleton, of_points
 
 ACCEPTED = (
     "Accepted: joints (frames, 22, 3), (clips, frames, 22, 3) or MDM's (clips, 22, 3, frames), metres, y up, also with "
-    "confidence as a fourth number, and of other skeletons (--skeleton); HumanML3D features (frames, 263); rotations (clips, 25, 6, frames); MDM's results.npy"
+    "confidence as a fourth number, and of other skeletons (--skeleton); HumanML3D features (frames, 263); rotations "
+    "(clips, 25, 6, frames); MDM's results.npy"
 )
 FIRST_OF_MORE = "; its first {0} are SMPL's: save joints[:, :{0}]"
 JOINT_COUNTS = {
@@ -40,10 +41,12 @@ SMALLEST, LARGEST = 0.34, 2.16  # of an adult's size: a toddler and twice a gian
 UNITS = {"feet": 0.3048, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
 DISORDER = 0.3  # median deviation of the log of bone lengths over an adult's: 0.19 at most in 388 real clips, 0.31 and
 # more in 99 of 100 shuffled ones
+MMM_SIDES = "Joints 5 and 11 of KIT-ML are taken for the left side: knees and feet point that way."
 MMM, MMM_SCALE = 0.8, 0.75 / 480 * 1000  # KIT-ML's people are 1 m tall; what brings them to an adult's size
 TRUNK = ("pelvis", "mid_hip", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck", "left_collar")
 TRUNK += ("right_collar", "left_shoulder", "right_shoulder")
 ENOUGH = 4  # joints of the trunk that must be seen in some frame
+NO_FINGERS = "Fingers are not fitted: they keep the body's mean pose."
 FAR = 1000.0  # metres from the origin beyond which float32 is too coarse
 FASTEST = 1000.0  # frames a second
 
@@ -80,7 +83,7 @@ def input_skeleton(content: Mapping) -> Skeleton | None:
 
 
 def find_skeleton(count: int, asked: str | None = None) -> Skeleton:
-    """The skeleton asked for, by name or as a YAML file, or the one that this number of joints tells; else InputError."""
+    """The skeleton asked for, by name or as a YAML file, or the one that this number of joints tells. InputError."""
     chosen = None if asked is None else known_skeleton(asked)
     if chosen is not None and len(chosen.joints) != count:
         guess = f", probably {JOINT_COUNTS[count]}" if count in JOINT_COUNTS else ""
@@ -114,15 +117,10 @@ def name_frames(frames: np.ndarray, most: int = 8) -> str:
     return ", ".join(named[:most]) + (f" and {len(named) - most} more runs" if len(named) > most else "")
 
 
-def check_frames(values: np.ndarray) -> None:
-    """InputError for values without a frame."""
-    if not len(values):
-        raise InputError("there are no frames in it")
-
-
 def check_finite(values: np.ndarray, what: str = "values") -> None:
     """InputError that names the frames of values (frames, ...) where something is NaN or infinite; or has no frames."""
-    check_frames(values)
+    if not len(values):
+        raise InputError("there are no frames in it")
     finite = np.isfinite(values)
     if finite.all():
         return
@@ -135,34 +133,44 @@ def check_finite(values: np.ndarray, what: str = "values") -> None:
 
 
 def check_joints(
-    joints: np.ndarray, skeleton: str | Skeleton | None = None, up: str | None = None, confidence: np.ndarray | None = None
+    joints: np.ndarray,
+    skeleton: str | Skeleton | None = None,
+    up: str | None = None,
+    confidence: np.ndarray | None = None,
 ) -> Checked:
     """Joints as the fit wants them.
 
     joints: (frames, J, 3) numbers of any type, in the unit of the skeleton (metres, KIT millimetres), NaN = unseen;
-    skeleton: a Skeleton, a name in SKELETONS or a YAML file, by default the one with J joints; up: the axis that points up in them,
-    by default the skeleton's, y; confidence (frames, J) from 0, unseen, to 1.
+    skeleton: a Skeleton, a name in SKELETONS or a YAML file, by default the one with J joints; up: the axis that points
+    up in them, by default the skeleton's, y; confidence (frames, J) from 0, unseen, to 1.
     Raises InputError that says what was found and what would work.
     """
     whole = skeleton if isinstance(skeleton, Skeleton) else find_skeleton(joints.shape[1], skeleton)
-    found, used, axis = whole.fitted(), whole.used, up or whole.up
+    found, axis = whole.fitted(), up or whole.up
     check_up(axis)
-    joints = joints[:, used].astype(np.float64) * found.unit
     if confidence is not None:
-        confidence = check_confidence(confidence, (len(joints), len(whole.joints)))[:, used]
-        joints[confidence == 0] = np.nan
-    joints[np.isnan(joints).any(-1)] = np.nan
-    check_frames(joints)
-    check_finite(np.nan_to_num(joints, posinf=np.inf, neginf=-np.inf), "coordinates")
-    check_zeros(joints)
+        confidence = check_confidence(confidence, (len(joints), len(whole.joints)))[:, whole.used]
+    joints = _seen_only(joints[:, whole.used].astype(np.float64) * found.unit, confidence)
     check_seen(joints, found)
-    notes = [check_size(joints, found)]
+    notes = [NO_FINGERS if set(FINGERS) & set(whole.joints) else "", check_size(joints, found)]
     joints = turned(joints, axis)
+    if found.name == "kit" and sides(as_smpl(joints, found)) < SWAPPED:
+        found = found.swapped()
+        notes.append(MMM_SIDES)
     ordered = as_smpl(joints, found)
     notes += [check_axes(ordered) if axis == "y" else "", check_sides(ordered)]
     far = np.nanmedian(np.abs(joints)) > FAR
     joints = np.ascontiguousarray(joints, dtype=np.float64 if far else np.float32)
     return Checked(joints, found, confidence, tuple(filter(None, notes)))
+
+
+def _seen_only(joints: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
+    """joints (frames, K, 3) with NaN in all of an unseen joint. InputError for none, infinite ones and zeros."""
+    unseen = np.isnan(joints).any(-1) if confidence is None else np.isnan(joints).any(-1) | (confidence == 0)
+    check_finite(np.where(unseen[..., None], 0, joints), "coordinates")
+    joints = np.where(unseen[..., None], np.nan, joints)
+    check_zeros(joints)
+    return joints
 
 
 def check_confidence(confidence: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -198,9 +206,9 @@ def check_seen(joints: np.ndarray, skeleton: Skeleton) -> None:
     best = int(seen.sum(1).argmax())
     names = ", ".join(skeleton.joints[joint] for joint, there in zip(trunk, seen[best], strict=True) if there) or "none"
     raise InputError(
-        f"too little is seen: a fit needs a frame with {ENOUGH} joints of the trunk (pelvis, hips, spine, neck, collars, "
-        f"shoulders). The best of {len(joints)} frames, {best}, has {names}; {np.isnan(joints).all(-1).mean():.0%} of "
-        "all joints are NaN or of confidence 0"
+        f"too little is seen: a fit needs a frame with {ENOUGH} joints of the trunk (pelvis, hips, spine, neck, "
+        f"collars, shoulders). The best of {len(joints)} frames, {best}, has {names}; of all joints "
+        f"{np.isnan(joints).all(-1).mean():.0%} are NaN or of confidence 0"
     )
 
 
@@ -228,7 +236,7 @@ def check_size(joints: np.ndarray, skeleton: Skeleton) -> str:
         raise InputError(_wrong_unit(size, person, skeleton))
     if skeleton.name == "kit" and size / person < MMM:
         joints *= MMM_SCALE
-        return f"KIT-ML's people are 1 m tall: enlarged by {MMM_SCALE:g} to an adult's size"
+        return f"KIT-ML's people are 1 m tall: enlarged by {MMM_SCALE:g} to an adult's size."
     return ""
 
 

@@ -34,9 +34,9 @@ class Motion:
     """One clip of L valid frames.
 
     name: of its output files; source: the file, as the user gave it; folder: output subfolder, "" for none;
-    joints: float32 (L, J, 3) metres, y up, NaN = unseen, in the order of skeleton, only those that the fit uses (float64
-    far from the origin); confidence: float32 (L, J) from 0 to 1, if the file gives it; or, where the file holds
-    rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root first, and root:
+    joints: float32 (L, J, 3) metres, y up, NaN = unseen, in the order of skeleton, only those that the fit uses
+    (float64 far from the origin); confidence: float32 (L, J) from 0 to 1, if the file gives it; or, where the file
+    holds rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root first, and root:
     float32 (L, 3), the pelvis in the world; betas (B,) or (L, B) and the name of their body if known. notes: sentences
     on what was found in the file.
     """
@@ -82,8 +82,9 @@ def load_motions(
 
     sources: files, folders and globs, or `.../sample01_rep02.mp4` for that clip of the results.npy beside it;
     skeleton: name in SKELETONS or a YAML file, by default told from the number of joints; fps: overrides what the file
-    or the skeleton says; up: the axis of the files' joints that points up, by default y; samples: of files with several clips only these
-    sample numbers, with all their repetitions; stats: folder with Mean.npy and Std.npy, for normalised features.
+    or the skeleton says; up: the axis of the files' joints that points up, by default the skeleton's, y; samples: of
+    files with several clips only these sample numbers, with all their repetitions; stats: folder with Mean.npy and
+    Std.npy, for normalised features.
     Raises InputError only for arguments that no file could satisfy.
     """
     if up is not None:
@@ -177,7 +178,7 @@ class _Reader:
             motion.joints, motion.confidence = found.joints, found.confidence
             motion.skeleton, motion.notes = found.skeleton, found.notes
             for note in motion.notes:
-                log.warning("%s %s: %s", motion.source, clip.name, note)
+                log.warning("%s: %s", f"{motion.source} {clip.name}".strip(), note)
         motion.fps = check_fps(self.fps or clip.fps or motion.skeleton.fps)
         return motion
 
@@ -235,8 +236,8 @@ class Batch:
     """C clips, T frames for the longest, all of one skeleton.
 
     joints (C, T, J, 3) metres, y up, NaN = unseen, zero where there is no frame; mask (C, T), True on valid frames;
-    fps (C,); confidence (C, T, J) or None = 1; origin (C, 3) float64: what was taken from the joints of clips far from
-    the origin, or None. Clips that hold rotations already come in batches of their own, with J = 0.
+    fps (C,); confidence (C, T, J) or None = 1; origin (C, 3) float64: what was taken from the joints of clips far
+    away, zero for others; None = zero. Clips that hold rotations already come in batches of their own, with J = 0.
     """
 
     joints: Tensor
@@ -267,12 +268,11 @@ def collate(motions: list[Motion]) -> Batch:
     arrays = [
         np.zeros((motion.length, 0, 3), np.float32) if motion.joints is None else motion.joints for motion in motions
     ]
-    origin = None
-    if any(array.dtype == np.float64 for array in arrays):  # far away: float32 would round there
-        origin = np.stack([np.floor(np.nanmedian(array, (0, 1))) for array in arrays])
-        arrays = [(array - start).astype(np.float32) for array, start in zip(arrays, origin, strict=True)]
-        origin = torch.from_numpy(origin)
-    joints = _padded(arrays)
+    far = [array.dtype == np.float64 for array in arrays]  # float32 would round there
+    origin = np.stack(
+        [np.floor(np.nanmedian(a, (0, 1))) if away else np.zeros(3) for a, away in zip(arrays, far, strict=True)]
+    )
+    joints = _padded([(array - start).astype(np.float32) for array, start in zip(arrays, origin, strict=True)])
     confidence = None
     if any(motion.confidence is not None for motion in motions):
         ones = [np.ones(array.shape[:2], np.float32) for array in arrays]
@@ -281,7 +281,7 @@ def collate(motions: list[Motion]) -> Batch:
     lengths = torch.tensor([motion.length for motion in motions])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     fps = torch.tensor([motion.fps for motion in motions], dtype=joints.dtype)
-    return Batch(joints, mask, motions, fps, confidence, origin, motions[0].skeleton)
+    return Batch(joints, mask, motions, fps, confidence, torch.from_numpy(origin), motions[0].skeleton)
 
 
 def _padded(arrays: list[np.ndarray]) -> Tensor:

@@ -30,8 +30,8 @@ class Clip:
     kind and array: joints (frames, J, 3), features (frames, 263 or 251), or rotations (frames, 25, 6), rot6d rows of 24
     joints and a row whose first three numbers are the pelvis; received: the shape found, in words, for messages;
     name: what tells the clip from the others of its file, empty when it is alone; length: valid frames that the file
-    tells of; confidence (frames, J): beside joints, where the file has it; skeleton: of the joints, where the file names
-    it; betas, body: a shape and the body it belongs to.
+    tells of; confidence (frames, J): beside joints, where the file has it; skeleton: of the joints, where the file
+    names it; betas, body: a shape and the body it belongs to.
     """
 
     kind: str
@@ -358,7 +358,10 @@ def _confidence(content: Mapping, clips: list[Clip]) -> list[np.ndarray | None]:
         return [None] * len(clips)
     confidence = _array(content, "confidence")
     wanted = (len(clips), *clips[0].array.shape[:2])
-    if confidence.dtype.kind not in "fiub" or confidence.shape not in (wanted, wanted[1:] if len(clips) == 1 else wanted):
+    if confidence.dtype.kind not in "fiub" or confidence.shape not in (
+        wanted,
+        wanted[1:] if len(clips) == 1 else wanted,
+    ):
         raise InputError(
             f"`confidence` is {_shape(confidence)}; expected {wanted}, a number from 0 (unseen) to 1 for each joint of "
             f"{clips[0].received}"

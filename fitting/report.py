@@ -197,7 +197,7 @@ def _empty() -> dict:
 def _described(motion: "Motion", status: str, message: str) -> dict:
     names = ("name", "source", "sample", "repetition", "text")
     about = {name: getattr(motion, name) for name in names} | {"source": str(motion.source), "fps": float(motion.fps)}
-    return _empty() | about | {"status": status, "message": " ".join((message, *(f"{note}." for note in motion.notes)))}
+    return _empty() | about | {"status": status, "message": " ".join((message, *motion.notes))}
 
 
 def _frames(motion: "Motion") -> int:

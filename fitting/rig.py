@@ -60,9 +60,7 @@ class Rig:
     rotation, and follow in `observed`.
     """
 
-    def __init__(
-        self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible", points: Sequence[str] = ()
-    ):
+    def __init__(self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible", points: Sequence[str] = ()):
         own = max(observed) + 1  # SMPL's parents come before their children: no later joint matters
         self.points, self.carriers, rest, dirs = landmarks(body, points)
         self.size = size = own + len(self.points)

@@ -11,7 +11,7 @@ SMPL_JOINTS = (
     "left_hand", "right_hand",
 )
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-KIT_JOINTS = (  # sides as HumanML3D's code has them; MMM's own names have left and right the other way round
+KIT_JOINTS = (  # sides as HumanML3D's code has them; MMM's own names have them the other way round: the feet tell
     "root", "belly", "chest", "neck", "head", "right_shoulder", "right_elbow", "right_wrist",
     "left_shoulder", "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "right_metatarsal",
     "right_toe", "left_hip", "left_knee", "left_ankle", "left_metatarsal", "left_toe",
@@ -79,6 +79,16 @@ class Skeleton:
         joints, shows = (tuple(names[index] for index in self.used) for names in (self.joints, self.shows))
         return replace(self, joints=joints, shows=shows, parents=hung(shows))
 
+    def swapped(self) -> "Skeleton":
+        """The skeleton with left and right the other way round."""
+        other = {"left": "right", "right": "left"}
+
+        def swap(name: str | None) -> str | None:
+            side, _, part = (name or "").partition("_")
+            return f"{other[side]}_{part}" if side in other else name
+
+        return replace(self, joints=tuple(map(swap, self.joints)), shows=tuple(map(swap, self.shows)))
+
 
 def _finger_parents() -> tuple[int, ...]:
     """Each finger is a chain of three from its wrist (20 left, 21 right); fingers follow the 22 body joints."""
@@ -90,7 +100,9 @@ def hung(shows: Sequence[str | None]) -> tuple[int, ...]:
 
     The middle of the hips stands in for a pelvis that is not shown.
     """
-    above = dict(zip(SMPL_JOINTS, (None, *(SMPL_JOINTS[parent] for parent in SMPL_PARENTS[1:])), strict=True)) | LANDMARKS
+    above = (
+        dict(zip(SMPL_JOINTS, (None, *(SMPL_JOINTS[parent] for parent in SMPL_PARENTS[1:])), strict=True)) | LANDMARKS
+    )
     index = {point: i for i, point in enumerate(shows) if point is not None}
     index.setdefault("pelvis", index.get("mid_hip", -1))
     parents = []

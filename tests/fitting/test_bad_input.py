@@ -199,8 +199,14 @@ CONTENTS = {
     "no clips": (person()[None][:0], "no clips"),
     "no features": (features()[:0], "no frames"),
     # numbers
-    "nearly nothing": (person() * np.where(np.arange(22) < 2, 1, np.nan)[:, None], "too little.*has pelvis, left_hip; 91%"),
-    "another order": (person()[:, np.random.default_rng(0).permutation(22)], "not in the order of skeleton 'humanml3d'"),
+    "nearly nothing": (
+        person() * np.where(np.arange(22) < 2, 1, np.nan)[:, None],
+        "too little.*has pelvis, left_hip; 91%",
+    ),
+    "another order": (
+        person()[:, np.random.default_rng(0).permutation(22)],
+        "not in the order of skeleton 'humanml3d'",
+    ),
     "confidence": ({"motion": person(), "confidence": np.ones((12, 3))}, r"`confidence` is \(12, 3\).*\(1, 12, 22\)"),
     "confidence in percent": ({"motion": person(), "confidence": np.full((12, 22), 90)}, "to 90.*0 .unseen. to 1"),
     "Inf": (broken(4, np.inf), r"Inf in 1 of 12 frames \(4, counted from 0\)"),

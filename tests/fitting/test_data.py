@@ -46,7 +46,13 @@ def test_every_form_gives_the_same_joints(tmp_path, form):
     (motion,) = load(save(tmp_path / "walk.npy", FORMS[form](person())))
     assert motion.joints.dtype == np.float32 and motion.joints.dtype.isnative and motion.joints.flags.c_contiguous
     np.testing.assert_allclose(motion.joints, person(), atol=2e-3 if form == "float16" else 1e-6)
-    assert (motion.name, motion.folder, motion.fps, motion.skeleton.name, motion.length) == ("walk", "", 20, "humanml3d", 12)
+    assert (motion.name, motion.folder, motion.fps, motion.skeleton.name, motion.length) == (
+        "walk",
+        "",
+        20,
+        "humanml3d",
+        12,
+    )
 
 
 def test_a_list_of_clips(tmp_path):
@@ -100,8 +106,8 @@ def test_z_up_is_turned(tmp_path):
 def test_head_down_is_fitted_with_a_warning(tmp_path, caplog):
     path = save(tmp_path / "walk.npy", person() * np.float32([1, -1, -1]))
     assert load(path)[0].length == 12
-    assert "head down" in caplog.text and "--up=-y" in caplog.text
-    assert "head down" not in "".join(load(path, up="-y")[0].notes)
+    assert "Head down" in caplog.text and "--up=-y" in caplog.text
+    assert "Head down" not in "".join(load(path, up="-y")[0].notes)
 
 
 def test_lying_along_z_is_not_taken_for_z_up(tmp_path):
