@@ -62,10 +62,10 @@ def check_axes(joints: np.ndarray) -> str:
     name = ("-" if spine[axis] < 0 else "") + "xyz"[axis]
     if axis == 1:
         return "Head down: if y points down in the file, as in a camera's axes, pass --up=-y (up='-y')."
-    heights = joints * np.sign(spine)
-    lowest = np.nanmin(np.where(np.isfinite(joints), heights, np.inf), 1)  # (frames, 3)
-    floor_at_y0 = -0.15 < lowest[:, 1].min() < 0.3
-    floor_here = -0.15 < np.median(lowest[:, axis]) < 0.25
+    seen = np.where(np.isfinite(joints), joints, np.inf * np.sign(spine[axis]))
+    lowest = (seen[..., axis] * np.sign(spine[axis])).min(1)  # (frames,) along what seems up
+    floor_at_y0 = -0.15 < np.nanmin(joints[..., 1]) < 0.3
+    floor_here = -0.15 < np.median(lowest) < 0.25
     if floor_here or not floor_at_y0:
         x, y, z = (_signed(row) for row in UP[name])
         option = f"--up={name}" if name[0] == "-" else f"--up {name}"  # after a space -z would be another option

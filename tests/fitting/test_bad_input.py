@@ -201,7 +201,7 @@ CONTENTS = {
     # numbers
     "nearly nothing": (
         person() * np.where(np.arange(22) < 2, 1, np.nan)[:, None],
-        "too little.*has pelvis, left_hip; 91%",
+        "too little.*has pelvis, left_hip; of all joints 91%",
     ),
     "another order": (
         person()[:, np.random.default_rng(0).permutation(22)],
