@@ -92,11 +92,11 @@ def find_skeleton(count: int, asked: str | None = None) -> Skeleton:
     if chosen or alone:
         return chosen or alone[0]
     guess = f", probably {JOINT_COUNTS[count]}" if count in JOINT_COUNTS else ""
-    hint = [s.name for s in SKELETONS.values() if len(s.joints) == count]
+    hint = "".join(f" (--skeleton {s.name})" for s in SKELETONS.values() if len(s.joints) == count)
     usable = ", ".join(f"{s.name} ({len(s.joints)})" for s in SKELETONS.values())
     raise InputError(
-        f"{count} joints{guess}{''.join(f': give --skeleton {name} if they are' for name in hint)}. Skeletons that can "
-        f"be fitted: {usable}; any other by --skeleton FILE.yaml, which names its joints (docs/formats.md)"
+        f"{count} joints{guess}{hint}. Skeletons that can be fitted: {usable}; any other by --skeleton FILE.yaml, "
+        "which names its joints (docs/formats.md)"
     )
 
 

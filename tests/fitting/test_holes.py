@@ -174,3 +174,30 @@ def test_a_rate_that_is_none_is_refused(tmp_path, walk, fps, capsys):
     message = capsys.readouterr().err
     assert fps in message and ("frames a second" in message or "float" in message)
     assert not (tmp_path / "out").exists()
+
+
+# never seen
+
+
+@pytest.mark.parametrize(
+    "hidden, most_mm",
+    [([0, 1, 2], 12), ([4, 5, 7, 8, 10, 11], 400), ([12, 13, 14, 15, 16], 60)],
+    ids=["hips", "legs", "left"],
+)
+def test_joints_that_a_clip_never_shows_are_the_bodys_and_the_priors(walk, hidden, most_mm):
+    joints = walk.copy()
+    joints[:, hidden] = np.nan
+    result = fit_array(joints)
+    error = 1000 * np.linalg.norm(result.joints().numpy() - walk, axis=-1)
+    shown = [joint for joint in range(22) if joint not in hidden]
+    assert result.status == "converged" and error[:, shown].mean() < 2
+    assert error[:, hidden].mean() < most_mm and result.report["unseen_joints"] == 80 * len(hidden)
+
+
+def test_a_clip_may_begin_and_end_unseen(walk):
+    joints = walk.copy()
+    joints[:20], joints[70:] = np.nan, np.nan
+    result = fit_array(joints)
+    assert result.thetas.isfinite().all() and result.transl.isfinite().all()
+    assert 1000 * np.linalg.norm(result.joints().numpy() - walk, axis=-1)[20:70].mean() < 2
+    assert result.report["gaps"][0] == "pelvis: 30 of 80 frames; the longest gap 1.00 s (frames 0-19)"
