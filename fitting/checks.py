@@ -74,12 +74,16 @@ def known_skeleton(asked: str) -> Skeleton:
     raise InputError(f"skeleton {asked!r} is unknown; known: {', '.join(SKELETONS)}, or a YAML file (docs/formats.md)")
 
 
-def input_skeleton(content: Mapping) -> Skeleton | None:
-    """The skeleton of `joints_input` in the npz of a fit, by its `shows`; None where it has none."""
-    shows = content.get("shows")
-    if shows is None or shows.ndim != 1 or not set(shows.tolist()) <= set(POINTS):
-        return None
-    return of_points(str(content.get("skeleton", "")), shows.tolist())
+def named_skeleton(content: Mapping, count: int) -> Skeleton | None:
+    """The skeleton that an npz or dict itself names for its `count` joints; None where it names none.
+
+    By `shows`, the points of the body that the npz of a fit lists for its input; or by `skeleton`, a name in SKELETONS.
+    """
+    name, shows = str(content.get("skeleton", "")), np.asarray(content.get("shows", ()))
+    if shows.shape == (count,) and set(shows.tolist()) <= set(POINTS):
+        return of_points(name, shows.tolist())
+    found = SKELETONS.get(name)
+    return found if found and len(found.joints) == count else None
 
 
 def find_skeleton(count: int, asked: str | None = None) -> Skeleton:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.checks import ACCEPTED, FASTEST, input_skeleton
+from fitting.checks import ACCEPTED, FASTEST, named_skeleton
 from models.errors import InputError
 from models.mdm.features import JOINTS_BY_WIDTH
 from models.safe_pickle import load_npy, load_pickle
@@ -292,8 +292,8 @@ def _from_dict(content: Mapping) -> list[Clip]:
     for clip, length, text, sure in zip(clips, lengths, _texts(content, clips), confidence, strict=True):
         clip.length, clip.text = length, text
         clip.confidence = clip.confidence if sure is None else sure
-        if key == "joints_input":
-            clip.skeleton = input_skeleton(content)
+        if clip.kind == "joints":
+            clip.skeleton = named_skeleton(content, clip.array.shape[1])
         clip.fps, clip.betas, clip.body = _fps(content), _betas(content), str(content.get("body") or "") or None
     return clips
 

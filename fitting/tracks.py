@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.checks import find_skeleton, input_skeleton
+from fitting.checks import find_skeleton, named_skeleton
 from fitting.metrics import joint_errors_mm
 from models.body import BODY_JOINTS, EMBEDDED, BodyModel
 from models.errors import InputError
@@ -142,10 +142,8 @@ def _read_input(track: Track, arrays: dict[str, np.ndarray]) -> None:
     if "joints_input" not in arrays:
         return
     track.given = _numbers(track.path, arrays, "joints_input", (len(track.joints), None, 3), gaps=True)
-    track.skeleton = input_skeleton(arrays) or find_skeleton(track.given.shape[1])
-    joints = len(track.skeleton.joints)
-    if track.given.shape[1] != joints:
-        raise InputError(f"{track.path}: `joints_input` is {track.given.shape}, but `shows` names {joints} joints")
+    count = track.given.shape[1]
+    track.skeleton = named_skeleton(arrays, count) or find_skeleton(count)
     if "filled" in arrays:
         if arrays["filled"].shape != track.given.shape[:2]:
             raise InputError(f"{track.path}: `filled` is {arrays['filled'].shape}; expected {track.given.shape[:2]}")

@@ -178,7 +178,7 @@ BAD = {
     "fps": (lambda walk, folder: [change(walk, folder / "a.npz", mocap_frame_rate=np.array(0.0))], "above 0"),
     "input": (
         lambda walk, folder: [change(walk, folder / "a.npz", joints_input=np.zeros((12, 5, 3)))],
-        "names 22 joints",
+        "5 joints",
     ),
     "body": (lambda walk, folder: [walk, "--body", walk], "no body"),
     "truth missing": (lambda walk, folder: [walk, "--truth", folder / "none.npz"], "no such file"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitting.cli import main
 from fitting.data import Motion, collate, group, load_motions
 from fitting.metrics import joint_errors_mm
 from fitting.observed import arrange, as_smpl, place_unseen
@@ -15,6 +16,7 @@ from models.keyed import walk_and_pick_up
 from models.rotations import axis_angle_to_matrix
 from models.skeleton import BODY, SKELETONS
 from tests.bodies import smplh_arrays, write_official
+from tests.runs import fit, report
 from tests.skeletons import joints_of
 
 FRAMES = slice(0, 120, 3)
@@ -196,3 +198,16 @@ def test_skeletons_are_never_mixed_in_a_batch(joints):
     clips = [Motion(f"{i}", joints=joints[:, :22]) for i in range(2)]
     clips[1].skeleton = SKELETONS["body25"].fitted()  # of as many joints
     assert sorted(len(members) for members in group(clips, 1000)) == [1, 1]
+
+
+def test_a_file_may_name_its_skeleton(tmp_path, walk, joints, capsys):
+    """`skeleton` in an npz, and what a fit of it writes: evaluate and a second fit know which joints they were."""
+    body25 = SKELETONS["body25"]
+    np.savez(tmp_path / "walk.npz", joints=joints_of(BodyModel.load(), body25, *walk), skeleton="body25", fps=20 / 3)
+    assert fit(tmp_path / "walk.npz", "--out", tmp_path / "out", "--formats", "npz", "--device", "cpu") == 0
+    (again,), failures = load_motions(tmp_path / "out" / "walk.npz")
+    assert not failures and (again.skeleton.name, again.skeleton.shows) == ("body25", body25.fitted().shows)
+    assert main(["evaluate", str(tmp_path / "out")]) == 0
+    (clip,) = report(tmp_path / "out")["clips"]
+    assert clip["mpjpe_mm"] < 2 and clip["foot_skate_ratio_in"] is None  # its feet are landmarks, not joints 10 and 11
+    assert f"{clip['mpjpe_mm']:.1f}" in capsys.readouterr().out.split("joint error (MPJPE), mm")[1].split("\n")[0]
