@@ -248,13 +248,14 @@ def _bones(joints: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarr
     """Lengths in metres of the bones between SMPL's joints, median over frames, and the embedded body's."""
     smpl = [SMPL_JOINTS.index(point) if point in SMPL_JOINTS else -1 for point in skeleton.shows]
     bones = [(i, p) for i, p in enumerate(skeleton.parents) if p >= 0 and smpl[i] >= 0 and smpl[p] >= 0]
-    measured, usual = [], []
-    for child, parent in bones:
-        lengths = np.linalg.norm(joints[:, child] - joints[:, parent], axis=-1)
-        if np.isfinite(lengths).any():
-            measured.append(np.nanmedian(lengths))
-            usual.append(np.linalg.norm(_rest()[smpl[child]] - _rest()[smpl[parent]]))
-    return np.array(measured), np.array(usual)
+    children, parents = np.array(bones, dtype=int).reshape(-1, 2).T
+    lengths = np.sort(
+        np.linalg.norm(joints[:, children] - joints[:, parents], axis=-1), axis=0
+    )  # NaN behind the others
+    seen = np.isfinite(lengths).sum(0)
+    measured = lengths[(seen - 1) // 2, np.arange(len(bones))]
+    usual = np.linalg.norm(_rest()[np.take(smpl, children)] - _rest()[np.take(smpl, parents)], axis=-1)
+    return measured[seen > 0], usual[seen > 0]
 
 
 def _wrong_unit(size: float, person: float, skeleton: Skeleton) -> str:
