@@ -44,7 +44,7 @@ def unpack(
             FitResult(
                 thetas[clip, :length],
                 shape,
-                transl[clip, :length],
+                _put_back(transl[clip, :length], batch.origin, clip),
                 person,
                 motion,
                 str(status),
@@ -55,6 +55,11 @@ def unpack(
             )
         )
     return results
+
+
+def _put_back(transl: Tensor, origin: Tensor | None, clip: int) -> Tensor:
+    """transl (L, 3) where the clip was: float64 for a clip far from the origin."""
+    return transl if origin is None or not origin[clip].any() else transl + origin[clip]
 
 
 def all_thetas(state: State, problem: Problem, prior: PosePrior) -> Tensor:

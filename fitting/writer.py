@@ -275,6 +275,8 @@ def line(clip: str, report: dict, seconds: float) -> str:
     words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
     if beyond := limit_words(report):
         words.append(beyond)
+    if report["unseen_joints"]:
+        words.append(f"{report['unseen_joints']} joints unseen (up to {report['longest_gap_seconds']:.1f} s)")
     if report["iterations"]:
         words.append(f"{report['iterations']} iterations")
     words.append(f"{seconds:.1f} s")
