@@ -64,7 +64,7 @@ def check_axes(joints: np.ndarray) -> str:
         return "Head down: if y points down in the file, as in a camera's axes, pass --up=-y (up='-y')."
     seen = np.where(np.isfinite(joints), joints, np.inf * np.sign(spine[axis]))
     lowest = (seen[..., axis] * np.sign(spine[axis])).min(1)  # (frames,) along what seems up
-    floor_at_y0 = -0.15 < np.nanmin(joints[..., 1]) < 0.3
+    floor_at_y0 = -0.15 < np.nanpercentile(joints[..., 1], 1) < 0.3  # a joint may be metres off
     floor_here = -0.15 < np.median(lowest) < 0.25
     if floor_here or not floor_at_y0:
         x, y, z = (_signed(row) for row in UP[name])
