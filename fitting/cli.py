@@ -1,4 +1,4 @@
-"""The command line: `thetafit fit`, `convert`, `inspect`, `prepare`, `evaluate`, `demo` and `stream`."""
+"""The command line: `thetafit fit`, `convert`, `inspect`, `prepare`, `evaluate`, `demo`, `stream` and `doctor`."""
 
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -26,6 +26,10 @@ FORMAT_TABLE = "\n".join(
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 some clips failed, 2 nothing could run."""
     config = build_parser().parse_args(args)
+    if config.subcommand == "doctor":  # it works where Lightning does not import
+        from fitting.doctor import doctor
+
+        return doctor(config.doctor.device, config.doctor.body)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
     commands = {
@@ -53,6 +57,19 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
     commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
+    commands.add_subcommand(
+        "doctor", doctor_parser(), help="say what is installed, what does not fit, and what mends it"
+    )
+    return parser
+
+
+def doctor_parser() -> ArgumentParser:
+    """The arguments of `thetafit doctor`."""
+    parser = ArgumentParser(description="Say what is installed here, what does not fit together, and what mends it.")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="the device you will give (default: %(default)s)"
+    )
+    parser.add_argument("--body", metavar="FILE", help="the body file you will give")
     return parser
 
 

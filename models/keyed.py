@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.errors import InputError
-from models.keyed_poses import POSES, Pose, over
+from models.keyed_poses import POSES, Pose, over, vary
 from models.keyed_script import STILL, KeyedMotion, Script, footsteps, perform, standing
 
 Rng = np.random.Generator
@@ -49,7 +49,7 @@ def sample(name: str, seed: int, fps: float = 20) -> KeyedMotion:
         raise InputError(f"there is no keyed motion {name!r}; the known ones are {', '.join(MOTIONS)}.")
     rng = np.random.default_rng([seed, list(MOTIONS).index(name)])
     script = MOTIONS[name](rng)
-    script.poses = [(time, _vary(pose, rng)) for time, pose in script.poses]
+    script.poses = [(time, vary(pose, rng, 0.15, 8.0)) for time, pose in script.poses]
     return perform(script, name.replace("_", " "), fps, np.zeros(10))
 
 
@@ -159,16 +159,6 @@ def _posed(*names: str, pitch: float = 0.0, roll: float = 0.0, hop: float = 0.0)
 
 def _one_of(rng: Rng, *names: str) -> Pose:
     return POSES[str(rng.choice(names))]
-
-
-def _vary(pose: Pose, rng: Rng) -> Pose:
-    """The pose as another person would do it: every angle off by up to 15 % and, but for hinges, up to 8 degrees."""
-
-    def vary(name: str, value: tuple[float, ...]) -> tuple[float, ...]:
-        shift = 0.0 if name.endswith("knee") else 8.0
-        return tuple(v * rng.uniform(0.85, 1.15) + rng.uniform(-shift, shift) for v in value)
-
-    return {name: vary(name, value) for name, value in pose.items()}
 
 
 MOTIONS: dict[str, Callable[[Rng], Script]] = {

@@ -9,6 +9,8 @@ z+ up; elbow y- bends; wrist z- bends towards the palm; spine and neck_head x+ f
 Feet that stand are placed by inverse kinematics, so poses of standing people say nothing about legs.
 """
 
+import numpy as np
+
 Pose = dict[str, tuple[float, ...]]
 
 STAND: Pose = {
@@ -24,6 +26,16 @@ def over(base: Pose, **changes: tuple[float, ...]) -> Pose:
         return name in changes or name.removeprefix("left_").removeprefix("right_") in changes
 
     return {name: value for name, value in base.items() if not replaced(name)} | changes
+
+
+def vary(pose: Pose, rng: np.random.Generator, share: float, shift: float) -> Pose:
+    """The pose as another person would do it: angles off by up to that share and, but for hinges, `shift`."""
+
+    def varied(name: str, value: tuple[float, ...]) -> tuple[float, ...]:
+        aside = 0.0 if name.endswith("knee") else shift
+        return tuple(v * rng.uniform(1 - share, 1 + share) + rng.uniform(-aside, aside) for v in value)
+
+    return {name: varied(name, value) for name, value in pose.items()}
 
 
 # fmt: off
@@ -92,6 +104,13 @@ POSES: dict[str, Pose] = {
     "ballet": over(
         STAND, left_shoulder=(0, -30, 60), left_collar=(0, 0, 20), right_shoulder=(0, 25, 5), elbow=(0, -38, 0),
         spine=(-6, 10, 8),
+    ),
+    "left_arm_up": over(STAND, left_shoulder=(0, -20, 62), left_collar=(0, -5, 22), left_elbow=(0, -12, 0)),
+    "right_arm_up": over(STAND, right_shoulder=(0, 20, -62), right_collar=(0, 5, -22), right_elbow=(0, 12, 0)),
+    "left_wave_out": over(STAND, left_shoulder=(-10, -20, 5, -75), left_collar=(0, 0, 12), left_elbow=(0, -70, 0)),
+    "left_wave_in": over(STAND, left_shoulder=(-10, -20, 5, -75), left_collar=(0, 0, 12), left_elbow=(0, -115, 0)),
+    "throw_end": over(
+        STAND, right_shoulder=(-10, 80, 15), right_elbow=(0, 12, 0), spine=(14, 32, 0), left_shoulder=(20, 0, -55),
     ),
     # whole bodies, legs included, for motion without a planted foot
     "lie": over(STAND, hip=(2, 8, 5), knee=(6, 0, 0), ankle=(25, 0, 0), shoulder=(0, -5, -55)),

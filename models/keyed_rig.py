@@ -17,10 +17,11 @@ SWING_HEIGHT = 0.05  # metres; how high a foot is carried over a full step
 
 @dataclass(frozen=True)
 class Hold:
-    """A foot on the floor from `start` to `end` (seconds): its ball at (x, z) metres, turned left by `yaw` degrees.
+    """A foot kept in place from `start` to `end` (seconds): its ball at (x, z) metres, turned left by `yaw` degrees.
 
     pitch: ((time, degrees), ...) that raise the heel (positive, about the ball) or the toes (negative, about the
-    heel) meanwhile.
+    heel) meanwhile. y: metres above the floor, 0 where the foot stands. lift: metres by which the way to the next hold
+    rises above the straight one, by default as much as a step of that length needs.
     """
 
     start: float
@@ -29,13 +30,19 @@ class Hold:
     z: float
     yaw: float = 0.0
     pitch: tuple[tuple[float, float], ...] = ()
+    y: float = 0.0
+    lift: float | None = None
 
 
 @dataclass(frozen=True)
 class FootTrack:
-    """One foot over time: ball (L,3) metres; yaw, pitch, toe bend (L,) degrees; planted (L,) bool: the ball stands."""
+    """One foot over time: ball (L,3) metres; yaw, pitch, toe bend (L,) degrees; planted (L,) bool: the ball stands.
+
+    support (L,3): the ball as if it went straight from one stand on the floor to the next, for where the body is.
+    """
 
     ball: np.ndarray
+    support: np.ndarray
     yaw: np.ndarray
     pitch: np.ndarray
     toes: np.ndarray
@@ -86,21 +93,30 @@ def foot_track(holds: list[Hold], times: np.ndarray) -> FootTrack:
 
     A step forward strikes with the heel and leaves with the toes, as much as it is long.
     """
-    ball, yaw = np.zeros((len(times), 3)), np.zeros(len(times))
+    ball, yaw = _way(holds, times)
+    support, _ = _way([hold for hold in holds if hold.y == 0], times)
     planted = np.zeros(len(times), dtype=bool)
     pitches, toes = [], []
     for i, (hold, after) in enumerate(zip(holds, [*holds[1:], None], strict=True)):
-        inside = (times >= hold.start - 1e-9) & (times <= hold.end + 1e-9)
-        ball[inside], yaw[inside], planted[inside] = (hold.x, 0, hold.z), hold.yaw, True
-        before = holds[i - 1] if i else None
-        pitches += _roll(before, hold, after)
+        planted |= (times >= hold.start - 1e-9) & (times <= hold.end + 1e-9) & (hold.y == 0)
+        pitches += _roll(holds[i - 1] if i else None, hold, after)
         if after is not None:
-            swing = (times > hold.end + 1e-9) & (times < after.start - 1e-9)
-            _swing(hold, after, times, swing, ball, yaw)
             toes += [(hold.end, 1), (hold.end + 0.4 * (after.start - hold.end), 0.1), (after.start, 1)]
     pitch = curve(pitches, times)
     planted &= pitch > -1e-6  # a foot that rolls over its heel carries its ball along
-    return FootTrack(ball, yaw, pitch, -np.maximum(pitch, 0) * curve(toes or [(0, 1)], times), planted)
+    return FootTrack(ball, support, yaw, pitch, -np.maximum(pitch, 0) * curve(toes or [(0, 1)], times), planted)
+
+
+def _way(holds: list[Hold], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ball (L,3) and yaw (L,) of a foot that goes from hold to hold."""
+    ball, yaw = np.zeros((len(times), 3)), np.zeros(len(times))
+    for hold, after in zip(holds, [*holds[1:], None], strict=True):
+        inside = (times >= hold.start - 1e-9) & (times <= hold.end + 1e-9)
+        ball[inside], yaw[inside] = (hold.x, hold.y, hold.z), hold.yaw
+        if after is not None:
+            swing = (times > hold.end + 1e-9) & (times < after.start - 1e-9)
+            _swing(hold, after, times, swing, ball, yaw)
+    return ball, yaw
 
 
 def _stride(a: Hold, b: Hold) -> float:
@@ -112,6 +128,8 @@ def _stride(a: Hold, b: Hold) -> float:
 def _roll(before: Hold | None, hold: Hold, after: Hold | None) -> list[tuple[float, float]]:
     """Pitch keys of one hold and the swing after it."""
     keys = list(hold.pitch)
+    if hold.y > 0:
+        return keys or [(hold.start, 25), (hold.end, 25)]
     if before is not None:
         strike = -22 * max(_stride(before, hold), 0) + 15 * max(-_stride(before, hold), 0)
         keys += [(hold.start, strike), (hold.start + 0.13, 0)]
@@ -126,10 +144,10 @@ def _swing(a: Hold, b: Hold, times: np.ndarray, swing: np.ndarray, ball: np.ndar
     """Fill the frames `swing` (a mask) of ball and yaw between two holds."""
     s = (times[swing] - a.end) / (b.start - a.end)
     ease = s**3 * (10 - 15 * s + 6 * s**2)
-    height = SWING_HEIGHT * min(1, 0.3 + np.hypot(b.x - a.x, b.z - a.z))
+    lift = SWING_HEIGHT * min(1, 0.3 + np.hypot(b.x - a.x, b.z - a.z)) if a.lift is None else a.lift
     ball[swing, 0] = a.x + (b.x - a.x) * ease
     ball[swing, 2] = a.z + (b.z - a.z) * ease
-    ball[swing, 1] = height * 16 * s**2 * (1 - s) ** 2
+    ball[swing, 1] = a.y + (b.y - a.y) * ease + lift * 16 * s**2 * (1 - s) ** 2
     yaw[swing] = a.yaw + (b.yaw - a.yaw) * ease
 
 

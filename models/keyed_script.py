@@ -126,14 +126,16 @@ def footsteps(
     turn: float = 0.0,
     half_width: float = 0.075,
     first: str = "right",
+    down: float = 0.6,
+    lift: float | None = None,
 ) -> tuple[dict[str, list[Hold]], float]:
     """Holds of a walk, and when it ends: from standing to standing, `steps` long steps and one that closes the feet.
 
     length: metres from one foot to the other; period: seconds a step; direction: degrees from where the walker faces;
-    turn: degrees a step. Feet are down 60 % of a stride, as in an ordinary walk (Perry and Burnfield, Gait Analysis,
-    2010).
+    turn: degrees a step; down: share of a stride that a foot is down, by default as in an ordinary walk (Perry and
+    Burnfield, Gait Analysis, 2010), below a half in a run; lift: as in Hold.
     """
-    swing = 0.8 * period
+    swing = 2 * period * (1 - down)
     place = {"left": (half_width, 0.0, 0.0), "right": (-half_width, 0.0, 0.0)}
     downs: dict[str, list[tuple]] = {side: [(0.0, *place[side])] for side in SIDES}
     holds: dict[str, list[Hold]] = {"left": [], "right": []}
@@ -147,19 +149,19 @@ def footsteps(
         aside = half_width if side == "left" else -half_width
         facing = np.radians(heading)
         x, z = middle + aside * np.array([np.cos(facing), -np.sin(facing)])
-        lift = start + i * period
+        leave = start + i * period
         time, *where = downs[side][-1]
-        holds[side].append(_hold(side, time, lift, *where))
-        downs[side].append((lift + swing, x, z, heading))
+        holds[side].append(_hold(side, time, leave, *where, lift))
+        downs[side].append((leave + swing, x, z, heading))
     end = start + steps * period + swing
     for side in SIDES:
         time, *where = downs[side][-1]
-        holds[side].append(_hold(side, time, end + 60, *where))
+        holds[side].append(_hold(side, time, end + 60, *where, lift))
     return holds, end
 
 
-def _hold(side: str, start: float, end: float, x: float, z: float, heading: float) -> Hold:
-    return Hold(start, end, x, z, heading + (TOES_OUT if side == "left" else -TOES_OUT))
+def _hold(side: str, start: float, end: float, x: float, z: float, heading: float, lift: float | None) -> Hold:
+    return Hold(start, end, x, z, heading + (TOES_OUT if side == "left" else -TOES_OUT), lift=lift)
 
 
 def standing(
@@ -225,7 +227,7 @@ def _pelvis(
     ankles = {side: ankle_path(rig, side, foot)[0] for side, foot in feet.items()}
     facing = about("y", turn)
     balls = 0.5 * (rig.joints[JOINT["left_foot"]] + rig.joints[JOINT["right_foot"]])
-    middle = _smooth(0.5 * (feet["left"].ball + feet["right"].ball), 0.22, fps)
+    middle = _smooth(0.5 * (feet["left"].support + feet["right"].support), 0.22, fps)
     pelvis = middle + facing.apply((rig.joints[0] - balls) * (0, 0, 1) + offset[:, :3] * (1, 0, 1))
     hips = {side: root.apply(rig.offset(f"{side}_hip", "pelvis")) for side in SIDES}
     level = pelvis * (1, 0, 1)
