@@ -143,7 +143,8 @@ def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResul
             f"thetafit fit {motion.source} --formats {','.join(refused)}. {WHAT}"
         )
     if motion.skeleton.shows[:BODY_JOINTS] != BODY:
-        raise InputError(f"its skeleton {motion.skeleton.name} is not SMPL's, so its joints are fitted first: thetafit fit")
+        name = motion.skeleton.name
+        raise InputError(f"its skeleton {name} is not SMPL's, so its joints are fitted first: thetafit fit")
     return Unfitted(motion)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from fitting.blender import find_blender, how_to_install
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -88,8 +89,14 @@ def diagnose(facts: Facts, device: str = "auto", body: str | None = None) -> lis
         judge_body(body),
     ]
     findings += [judge_optional(module, result) for module, result in facts.tried.items()]
-    blender = facts.blender or "not found on PATH"
-    return [*findings, Finding("Blender", "fine" if facts.blender else "absent", blender)]
+    return [*findings, judge_blender(facts.blender)]
+
+
+def judge_blender(program: str | None) -> Finding:
+    """Whether FBX, USD and Alembic can be written."""
+    if program:
+        return Finding("Blender", "fine", program)
+    return Finding("Blender", "absent", "not found, so no fbx, usd and abc", how_to_install())
 
 
 def judge_torch(torch: dict[str, Any]) -> Finding:
@@ -237,7 +244,7 @@ def look() -> Facts:
         tried={
             module: _python(f"import {module} as m; print(getattr(m, '__version__', 'imports'))") for module in OPTIONAL
         },
-        blender=shutil.which("blender"),
+        blender=find_blender(),
     )
 
 

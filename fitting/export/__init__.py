@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fitting.blender import check_blender
 from fitting.export.atomic import atomic_path
-from fitting.export.blender import blender_command, write_through_blender
+from fitting.export.blender import write_through_blender
 from fitting.export.bones import RIGS
 from fitting.export.bvh import write_bvh_file
 from fitting.export.glb import write_glb
@@ -75,11 +76,9 @@ FORMATS = {
         Format("pc2", ".pc2", write_pc2, "point cache for 3ds Max, Maya, Blender; and the rest mesh", brings=("rest",)),
         Format("mdd", ".mdd", write_mdd, "point cache for LightWave, Houdini, Blender; and that", brings=("rest",)),
         Format("bvh", ".bvh", write_bvh_file, "skeleton and motion for animation programs", rigged=True),
-        Format("fbx", ".fbx", write_through_blender, "FBX, written by Blender", rigged=True, needs=blender_command),
-        Format(
-            "usd", ".usdc", write_through_blender, "UsdSkel, written by Blender", rigged=True, needs=blender_command
-        ),
-        Format("abc", ".abc", write_through_blender, "Alembic cache, written by Blender", needs=blender_command),
+        Format("fbx", ".fbx", write_through_blender, "FBX, written by Blender", rigged=True, needs=check_blender),
+        Format("usd", ".usdc", write_through_blender, "UsdSkel, written by Blender", rigged=True, needs=check_blender),
+        Format("abc", ".abc", write_through_blender, "Alembic cache, written by Blender", needs=check_blender),
         Format("joints", "_joints.npy", write_joints, "joints alone, (frames, 22, 3) in metres", of_joints=True),
         Format("features", "_features.npy", write_features, "HumanML3D's 263 numbers a frame", of_joints=True),
         Format("hik", "_hik.json", write_hik, "HumanIK's joints in degrees, as MDM's motions2hik has them"),

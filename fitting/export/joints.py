@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fitting.resample import grid, lerp
 from models.errors import InputError
 from models.mdm.features import joints_to_features
 
@@ -26,6 +25,8 @@ def write_features(result: "FitResult", path: Path) -> None:
     The person gets HumanML3D's bone lengths and starts on the floor at x = z = 0, facing +z. Raises InputError for a
     clip of one frame.
     """
+    from fitting.resample import grid, lerp  # here, because it loads Lightning
+
     joints = result.joints().double().cpu()
     if result.fps != FEATURES_FPS:
         joints = lerp(joints, *grid(len(joints), result.fps, FEATURES_FPS))

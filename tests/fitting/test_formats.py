@@ -14,8 +14,8 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from fitting.blender import VARIABLE, blender_command
 from fitting.export import FORMATS, check_formats, export, find_format, per_clip, targets
-from fitting.export.blender import SCRIPT, VARIABLE, blender_command
 from fitting.export.bones import HUMANIK, RIGS, depth_first, joint_names
 from fitting.resample import resample
 from models.body import BodyModel
@@ -270,17 +270,16 @@ def test_the_known_place_comes_before_the_path(no_blender, tmp_path):
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
-        assert blender_command()[0] == str(program)
+        assert blender_command(Path())[0] == str(program)
 
 
 @pytest.fixture(scope="module")
 def blender() -> list[str]:
     """The command that runs tests/blender_reader.py in Blender."""
     try:
-        command = blender_command()
+        return blender_command(ROOT / "tests" / "blender_reader.py")
     except InputError:
         pytest.skip(f"no Blender: set {VARIABLE} to a Python with bpy 5.0.1, or install one")
-    return [str(ROOT / "tests" / "blender_reader.py") if word == str(SCRIPT) else word for word in command]
 
 
 def in_blender(blender: list[str], path: Path, fps: float, frames: range) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""People who turn: full turns about every axis, all headings, a cartwheel, lying; no flip, no winding, no jump of twist.
+"""People who turn: full turns about every axis, all headings, a cartwheel, lying; no flip, no winding, no jump.
 
 Default preset, smoothing on. Every motion is made from the body itself, so all rotations are known.
 """
@@ -72,7 +72,7 @@ def steps_degrees(thetas: Tensor) -> np.ndarray:
 
 
 def check(result: FitResult, motion: KeyedMotion, joints: Tensor) -> None:
-    """Joints 3 mm on average and 5 mm in the worst frame, root within 5 degrees; no winding, no step beyond the input's.
+    """Joints 3 mm on average, 5 mm in the worst frame, root within 5 degrees; no winding, no step beyond the input's.
 
     A joint that no frame shows may turn as much as it likes to below 10 degrees a frame.
     """
