@@ -27,17 +27,14 @@ from models.mdm.timesteps import TimestepSampler
 TRAINING, VALIDATION, DROPOUT = range(3)  # whose draws a seed is for
 
 
-class Embedding(Protocol):
-    """tensor: (batch, width) or (tokens, batch, width); mask: (batch, tokens), True = no token, or None."""
-
-    tensor: Tensor
-    mask: Tensor | None
-
-
 class Encoder(Protocol):
-    """Text to embeddings, as TextEncoder does it."""
+    """Text to embeddings, as models.mdm.text.TextEncoder does it."""
 
-    def encode(self, texts: Sequence[str]) -> Embedding: ...
+    def encode(self, texts: Sequence[str]) -> Any:
+        """An object with tensor (batch, width) or (tokens, batch, width), and mask (batch, tokens), True = no token.
+
+        The mask may be None.
+        """
 
 
 class Batch(Protocol):
