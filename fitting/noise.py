@@ -31,6 +31,11 @@ class Noise:
     trust: Tensor
     smoothing: Tensor
 
+    @property
+    def share(self) -> Tensor:
+        """How far the clips (clips,) are to be treated as noisy, from 0 to 1."""
+        return _share(self.level)
+
     def clips(self, index: Tensor | slice) -> "Noise":
         return Noise(self.level[index], self.trust[index], self.smoothing[index])
 
@@ -52,7 +57,7 @@ def measure(joints: Tensor, fps: Tensor, rig: Rig) -> Noise:
 
 def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     level = noise_level(joints)
-    noisy = level**2 / (level**2 + PLAIN**2)
+    noisy = _share(level)
     trust = (1 + noisy * level**2 / DATA**2).rsqrt()
     ends = [(j, CHILD[j]) if j in CHILD else (rig.parents[j], j) for j in rig.fitted]  # an end turns as its own bone
     bones = [joints[:, :, end] - joints[:, :, start] for start, end in ends]
@@ -64,6 +69,10 @@ def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     strength = [STRENGTH["transl"], STRENGTH["root"]] + [STRENGTH["joints"]] * len(rig.fitted)
     smoothing = (noisy / trust)[:, None] * joints.new_tensor(strength) * 3 / groups.square()
     return Noise(level, trust, torch.nan_to_num(smoothing, 0))
+
+
+def _share(level: Tensor) -> Tensor:
+    return level**2 / (level**2 + PLAIN**2)
 
 
 def noise_level(joints: Tensor) -> Tensor:

@@ -85,13 +85,14 @@ class SMPLify3D(lightning.LightningModule):
         betas = pad(betas, (0, problem.rig.num_betas - len(betas)))  # bones start as the body's
         state = mean_start(problem, root, betas)
         problem = replace(problem, guess=state.transl.flatten(0, 1))
+        calm = problem.calmed()
         if self.solver == "lm":  # the others are there to repeat what the reference does, which aligns nothing
-            state = aligned_start(problem, state)
+            state = aligned_start(calm, state)
         solutions: dict[str, Solution] = {}
         for name, stage in self.preset.stages.items():
             energy = Energy(stage.terms, problem, stage.unknowns)
             if stage.unknowns == "all" and self.solver == "lm":
-                state = self.best_start(energy, state)
+                state = self.best_start(replace(energy, problem=calm), state)
             steps = stage.iterations if self.solver == "lm" else stage.steps
             solutions[name] = solve(energy, state, steps, stage.tolerance, self.solver)
             state = solutions[name].state
