@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fitting.checks import check_joints
+from fitting.checks import check_fps, check_joints
 from fitting.data import Motion, collate
 from fitting.result import FitResult
 from fitting.smplify3d import SMPLify3D
@@ -25,22 +25,41 @@ def fit(
     text: str = "",
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    confidence: np.ndarray | torch.Tensor | None = None,
+    skeleton: str | None = None,
+    up: str | None = None,
 ) -> FitResult | list[FitResult]:
     """Fit a body to joints (frames, 22, 3), or clips of equal length (clips, frames, 22, 3), in metres, y up.
 
-    Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them. Returns one FitResult, or a list for clips.
-    Raises InputError for another shape, unit or up axis, and numbers that are not finite.
+    Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them, or those of another skeleton, by name or YAML file;
+    NaN = unseen. confidence: (..., frames, J) from 0, unseen, to 1; up: another axis that points up.
+    Returns one FitResult, or a list for clips. Raises InputError for another shape, unit or up axis, infinite numbers,
+    and where too little is seen.
     """
-    array = np.asarray(joints.detach().cpu() if isinstance(joints, torch.Tensor) else joints)
-    if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.shape[-2] < 22 or not array.size:
+    array = _array(joints)
+    if array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size or (array.shape[-2] < 22 and not skeleton):
         expected = "(frames, 22, 3) or (clips, frames, 22, 3), joints in SMPL's order"
-        raise InputError(f"joints has shape {array.shape}; expected {expected}.")
-    clips = [check_joints(clip)[0] for clip in array.reshape(-1, *array.shape[-3:])]
+        raise InputError(f"joints has shape {array.shape}; expected {expected}, or another skeleton by its name.")
+    sure = None if confidence is None else _array(confidence)
+    if sure is not None and sure.shape != array.shape[:-1]:
+        raise InputError(f"confidence has shape {sure.shape}; expected {array.shape[:-1]}, one number a joint.")
+    check_fps(fps)
+    clips = array.reshape(-1, *array.shape[-3:])
+    given = [None] * len(clips) if sure is None else sure.reshape(clips.shape[:-1])
+    checked = [check_joints(clip, skeleton, up, own) for clip, own in zip(clips, given, strict=True)]
     module = SMPLify3D(None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver)
     if isinstance(body, BodyModel):
         module.body = body
     module.to(device=device, dtype=dtype)
-    motions = [Motion(f"clip{i:04d}", "array", joints=clip, fps=fps, text=text) for i, clip in enumerate(clips)]
+    motions = [
+        Motion(f"clip{i:04d}", "array", joints=clip.joints, confidence=clip.confidence, fps=fps, text=text,
+               skeleton=clip.skeleton, notes=clip.notes)
+        for i, clip in enumerate(checked)
+    ]  # fmt: skip
     size = max(1, FRAMES_AT_ONCE // array.shape[-3]) if torch.device(device).type == "cpu" else len(motions)
     results = [r for i in range(0, len(motions), size) for r in module.predict_step(collate(motions[i : i + size]))]
     return results[0] if array.ndim == 3 else results
+
+
+def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)

@@ -12,6 +12,7 @@ from fitting.export import DEFAULT_FORMATS, FORMATS
 from fitting.export.bones import RIGS
 from fitting.version import __version__
 from models.errors import InputError
+from models.skeleton import SKELETONS
 
 FORMAT_TABLE = "\n".join(
     (
@@ -168,10 +169,10 @@ def fit_parser() -> ArgumentParser:
     add("--body", "FILE", "any SMPL-family file, .npz or .pkl, instead of the embedded body")
     add("--preset", "NAME", "careful, quick, reference (MDM's own energy) or a YAML file", "careful")
     add("--formats", "LIST", "what to write, separated by commas", ",".join(DEFAULT_FORMATS))
-    add("--skeleton", "NAME", "joint convention, where the number of joints does not tell")
+    add("--skeleton", "NAME", f"{', '.join(SKELETONS)} or a YAML file, where the number of joints does not tell")
     add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
     add("--out-fps", "F", "frames a second of what is written, instead of the input's", type=float)
-    add("--up", "AXIS", "the upward axis of the input, y or z", "y")
+    add("--up", "AXIS", "the upward axis of the input: y (usual), z, x, or with the = sign --up=-y, -z, -x")
     add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
     add("--prior", "FILE", "gmm_08.pkl instead of the embedded pose prior")

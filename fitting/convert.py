@@ -16,7 +16,7 @@ from fitting.sources import PARAMETERS, find_files
 from fitting.tracks import Bodies, is_result, read_track
 from models.body import BODY_JOINTS, BodyModel
 from models.errors import InputError
-from models.skeleton import SKELETONS
+from models.skeleton import SMPL_JOINTS
 
 WHAT = (
     "convert takes what a fit wrote, NAME.npz or NAME_smpl_params.npy, and folders of them; of motion files that were "
@@ -142,8 +142,9 @@ def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResul
             f"it holds joints, not a fit, so {', '.join(refused)} cannot be made of it: run "
             f"thetafit fit {motion.source} --formats {','.join(refused)}. {WHAT}"
         )
-    if SKELETONS[motion.skeleton].smpl[:BODY_JOINTS] != tuple(range(BODY_JOINTS)):
-        raise InputError(f"its skeleton {motion.skeleton} is not SMPL's, so its joints are fitted first: thetafit fit")
+    if motion.skeleton.shows[:BODY_JOINTS] != SMPL_JOINTS[:BODY_JOINTS]:
+        name = motion.skeleton.name
+        raise InputError(f"its skeleton {name} is not SMPL's, so its joints are fitted first: thetafit fit")
     return Unfitted(motion)
 
 

@@ -1,7 +1,7 @@
 """Motion files in, batches out: Motion, load_motions, and the LightningDataModule of a fit."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from fitting.checks import check_finite, check_joints, check_up, find_skeleton, upright, z_up_to_y_up
+from fitting.axes import UP, check_up, turned
+from fitting.checks import check_finite, check_fps, check_joints, known_skeleton
 from fitting.formats import Clip, read_clips
+from fitting.gaps import seen_joints
 from fitting.sources import Failure, MotionFile, find_files
 from models.errors import InputError
 from models.mdm.features import features_to_joints
 from models.mdm.normalization import Statistics, looks_normalized
 from models.rotations import matrix_to_axis_angle, rot6d_to_matrix
-from models.skeleton import SKELETONS
+from models.skeleton import SKELETONS, Skeleton
 
 log = logging.getLogger("thetafit")
 
@@ -32,28 +34,39 @@ class Motion:
     """One clip of L valid frames.
 
     name: of its output files; source: the file, as the user gave it; folder: output subfolder, "" for none;
-    joints: float32 (L, J, 3) metres, y up, in the order of SKELETONS[skeleton], only those that the fit uses; or,
-    where the file holds rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root
-    first, and root: float32 (L, 3), the pelvis in the world; betas (B,) or (L, B) and the name of their body if known.
+    joints: float32 (L, J, 3) metres, y up, NaN = unseen, in the order of skeleton, only those that the fit uses
+    (float64 far from the origin); confidence: float32 (L, J) from 0 to 1, if the file gives it; or, where the file
+    holds rotations and nothing is to be fitted, thetas: float32 (L, 24, 3) axis-angle in radians, root first, and root:
+    float32 (L, 3), the pelvis in the world; betas (B,) or (L, B) and the name of their body if known. notes: sentences
+    on what was found in the file.
     """
 
     name: str
     source: str = ""
     folder: str = ""
     joints: np.ndarray | None = None
+    confidence: np.ndarray | None = None
     thetas: np.ndarray | None = None
     root: np.ndarray | None = None
     fps: float = FPS
     text: str = ""
-    skeleton: str = "humanml3d"
+    skeleton: Skeleton = SKELETONS["humanml3d"]
     sample: int | None = None
     repetition: int | None = None
     betas: np.ndarray | None = None
     body: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
         return len(self.thetas if self.joints is None else self.joints)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which of the joints (L, J) the fit believes: not those that are NaN, of confidence 0, or metres off."""
+        joints = torch.as_tensor(self.joints)[None]
+        seen = seen_joints(joints, torch.ones(joints.shape[:2], dtype=torch.bool))[0].numpy()
+        return seen if self.confidence is None else seen & (self.confidence > 0)
 
 
 def load_motions(
@@ -61,23 +74,25 @@ def load_motions(
     *,
     skeleton: str | None = None,
     fps: float | None = None,
-    up: str = "y",
+    up: str | None = None,
     samples: Sequence[int] | None = None,
     stats: str | Path | None = None,
 ) -> tuple[list[Motion], list[Failure]]:
     """Every clip of the sources that can be used, and a Failure for each file or clip that cannot.
 
     sources: files, folders and globs, or `.../sample01_rep02.mp4` for that clip of the results.npy beside it;
-    skeleton: name in SKELETONS, by default told from the number of joints; fps: overrides what the file or the skeleton
-    says; up: the axis of the files' joints that points up, y or z; samples: of files with several clips only these
-    sample numbers, with all their repetitions; stats: folder with Mean.npy and Std.npy, for normalised features.
+    skeleton: name in SKELETONS or a YAML file, by default told from the number of joints; fps: overrides what the file
+    or the skeleton says; up: the axis of the files' joints that points up, by default the skeleton's, y; samples: of
+    files with several clips only these sample numbers, with all their repetitions; stats: folder with Mean.npy and
+    Std.npy, for normalised features.
     Raises InputError only for arguments that no file could satisfy.
     """
-    check_up(up)
+    if up is not None:
+        check_up(up)
     if skeleton is not None:
-        find_skeleton(len(SKELETONS[skeleton].joints) if skeleton in SKELETONS else 0, skeleton)
-    if fps is not None and not 0 < fps < np.inf:
-        raise InputError(f"fps {fps} is no frame rate; HumanML3D and MDM have {FPS:g}")
+        known_skeleton(skeleton)
+    if fps is not None:
+        check_fps(fps)
     reader = _Reader(skeleton, fps, up, samples, None if stats is None else Statistics.load(stats))
     files, failures = find_files([sources] if isinstance(sources, str | Path) else sources)
     if not files and not failures:
@@ -111,7 +126,7 @@ class _Reader:
 
     skeleton: str | None
     fps: float | None
-    up: str
+    up: str | None
     samples: Sequence[int] | None
     statistics: Statistics | None
 
@@ -155,20 +170,22 @@ class _Reader:
         array = cut(clip, motion.source)
         if clip.kind == "rotations":
             motion.thetas, motion.root = self.rotations(array)
-            motion.skeleton, motion.betas, motion.body = "smpl", clip.betas, clip.body
+            motion.skeleton, motion.betas, motion.body = SKELETONS["smpl"], clip.betas, clip.body
         else:
             joints = self.joints(array, motion.source) if clip.kind == "features" else array
-            motion.joints, found = check_joints(joints, self.skeleton, self.up)
-            motion.skeleton = found.name
-            if upright(motion.joints)[1] < -0.8:
-                log.warning("%s: head down; if its y points down, as in a camera's axes, turn it first", motion.source)
-        motion.fps = float(self.fps or clip.fps or SKELETONS[motion.skeleton].fps)
+            confidence = None if clip.confidence is None else clip.confidence[: len(array)]
+            found = check_joints(joints, self.skeleton or clip.skeleton, self.up, confidence)
+            motion.joints, motion.confidence = found.joints, found.confidence
+            motion.skeleton, motion.notes = found.skeleton, found.notes
+            for note in motion.notes:
+                log.warning("%s: %s", f"{motion.source} {clip.name}".strip(), note)
+        motion.fps = check_fps(self.fps or clip.fps or motion.skeleton.fps)
         return motion
 
     def joints(self, features: np.ndarray, source: str) -> np.ndarray:
         """(L, 263) features, normalised or not, -> (L, 22, 3)."""
-        if self.up != "y":
-            raise InputError("HumanML3D features are y up by definition: leave out --up z")
+        if self.up not in (None, "y"):
+            raise InputError("HumanML3D features are y up by definition: leave out --up")
         check_finite(features, "features")
         features = torch.from_numpy(features.astype(np.float32))
         if looks_normalized(features):
@@ -191,9 +208,9 @@ class _Reader:
             frame, joint = flat.nonzero()[0].tolist()
             raise InputError(f"joint {joint} has no rotation in frame {frame}: its six numbers span no plane")
         matrices = rot6d_to_matrix(rot6d)
-        if self.up == "z":
-            turn = torch.from_numpy(z_up_to_y_up(np.eye(3))).T
-            matrices[:, 0], root = turn @ matrices[:, 0], z_up_to_y_up(root)
+        if self.up is not None:
+            matrices[:, 0] = torch.from_numpy(UP[self.up]) @ matrices[:, 0]
+            root = turned(root, self.up).astype(np.float32)
         return matrix_to_axis_angle(matrices).float().numpy(), root
 
 
@@ -216,51 +233,76 @@ def cut(clip: Clip, source: str) -> np.ndarray:
 
 @dataclass(eq=False)
 class Batch:
-    """C clips, T frames for the longest.
+    """C clips, T frames for the longest, all of one skeleton.
 
-    joints (C, T, J, 3) metres, y up, zero where there is no frame; mask (C, T), True on valid frames; fps (C,).
-    Clips that hold rotations already come in batches of their own, with J = 0.
+    joints (C, T, J, 3) metres, y up, NaN = unseen, zero where there is no frame; mask (C, T), True on valid frames;
+    fps (C,); confidence (C, T, J) or None = 1; origin (C, 3) float64: what was taken from the joints of clips far
+    away, zero for others; None = zero. Clips that hold rotations already come in batches of their own, with J = 0.
     """
 
     joints: Tensor
     mask: Tensor
     motions: list[Motion]
     fps: Tensor
+    confidence: Tensor | None = None
+    origin: Tensor | None = None
+    skeleton: Skeleton = SKELETONS["humanml3d"]
 
     def to(self, *args, **kwargs) -> "Batch":
-        """The batch with its tensors on another device; arguments as for Tensor.to."""
-        joints, mask, fps = (tensor.to(*args, **kwargs) for tensor in (self.joints, self.mask, self.fps))
-        return Batch(joints, mask, self.motions, fps)
+        """The batch with its tensors on another device; arguments as for Tensor.to. The origin stays on the CPU."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def clips(self, which: slice) -> "Batch":
         """The batch of some of the clips."""
-        return Batch(self.joints[which], self.mask[which], self.motions[which], self.fps[which])
+        origin = None if self.origin is None else self.origin[which]
+        return replace(self._map(lambda tensor: tensor[which]), motions=self.motions[which], origin=origin)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        confidence = None if self.confidence is None else function(self.confidence)
+        joints, mask, fps = map(function, (self.joints, self.mask, self.fps))
+        return replace(self, joints=joints, mask=mask, fps=fps, confidence=confidence)
 
 
 def collate(motions: list[Motion]) -> Batch:
-    """Motions with the same number of joints as one batch, padded with zeros."""
+    """Motions of one skeleton as one batch, padded with zeros."""
     arrays = [
         np.zeros((motion.length, 0, 3), np.float32) if motion.joints is None else motion.joints for motion in motions
     ]
-    joints = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(array) for array in arrays], batch_first=True)
+    far = [array.dtype == np.float64 for array in arrays]  # float32 would round there
+    origin = np.stack(
+        [np.floor(np.nanmedian(a, (0, 1))) if away else np.zeros(3) for a, away in zip(arrays, far, strict=True)]
+    )
+    joints = _padded([(array - start).astype(np.float32) for array, start in zip(arrays, origin, strict=True)])
+    confidence = None
+    if any(motion.confidence is not None for motion in motions):
+        ones = [np.ones(array.shape[:2], np.float32) for array in arrays]
+        given = [motion.confidence for motion in motions]
+        confidence = _padded([one if own is None else own for one, own in zip(ones, given, strict=True)])
     lengths = torch.tensor([motion.length for motion in motions])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    return Batch(joints, mask, motions, torch.tensor([motion.fps for motion in motions], dtype=joints.dtype))
+    fps = torch.tensor([motion.fps for motion in motions], dtype=joints.dtype)
+    return Batch(joints, mask, motions, fps, confidence, torch.from_numpy(origin), motions[0].skeleton)
+
+
+def _padded(arrays: list[np.ndarray]) -> Tensor:
+    """Arrays (L, ...) as one tensor (C, T, ...), zeros behind the shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence([torch.as_tensor(array) for array in arrays], batch_first=True)
 
 
 def group(motions: Sequence[Motion], frames_per_batch: int) -> list[list[Motion]]:
-    """Motions that fit side by side: same number of joints, similar length, C x T <= frames_per_batch.
+    """Motions that fit side by side: of one skeleton, similar length, C x T <= frames_per_batch.
 
     Longest first. A clip longer than the bound is alone; none is padded to more than twice its length.
     """
 
-    def joints(motion: Motion) -> int:
-        return 0 if motion.joints is None else motion.joints.shape[1]
+    def kind(motion: Motion) -> tuple[int, str, tuple]:
+        joints = 0 if motion.joints is None else motion.joints.shape[1]
+        return joints, motion.skeleton.name, tuple(map(str, motion.skeleton.shows))
 
     groups: list[list[Motion]] = []
-    for motion in sorted(motions, key=lambda motion: (joints(motion), motion.length), reverse=True):
+    for motion in sorted(motions, key=lambda motion: (kind(motion), motion.length), reverse=True):
         longest = groups[-1][0] if groups else None
-        fits = longest is not None and joints(longest) == joints(motion) and longest.length <= 2 * motion.length
+        fits = longest is not None and kind(longest) == kind(motion) and longest.length <= 2 * motion.length
         if fits and (len(groups[-1]) + 1) * longest.length <= frames_per_batch:
             groups[-1].append(motion)
         else:
@@ -304,7 +346,7 @@ class MotionData(LightningDataModule):
         sources: list[str],
         skeleton: str | None = None,
         fps: float | None = None,
-        up: str = "y",
+        up: str | None = None,
         samples: list[int] | None = None,
         stats: str | None = None,
         frames_per_batch: int | None = None,

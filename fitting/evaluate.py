@@ -16,12 +16,12 @@ from fitting.metrics import (
     rotation_jitter_degrees,
     underside,
 )
-from fitting.report import METRIC_KEYS, all_metrics, as_smpl, own_metrics
+from fitting.observed import as_smpl
+from fitting.report import METRIC_KEYS, all_metrics, own_metrics
 from fitting.tracks import Bodies, Track, find_results, find_truths, read_track
 from fitting.version import __version__
 from models.body import BODY_JOINTS
 from models.errors import InputError
-from models.skeleton import SKELETONS
 
 FRAMES_AT_ONCE = 64  # whose vertices are in memory
 
@@ -100,8 +100,7 @@ def evaluate(track: Track, true: Track | None = None) -> dict[str, Any]:
         def mesh() -> Underside:
             return underside(track.body, *track.parameters)
 
-        skeleton = SKELETONS[track.skeleton]
-        entry |= all_metrics(track.joints, thetas, track.given, skeleton, fps, mesh if track.body else None)
+        entry |= all_metrics(track.joints, thetas, track.given, track.skeleton, fps, mesh if track.body else None)
     return entry | {"truth": None if true is None else truth_errors(track, true)}
 
 
@@ -117,7 +116,7 @@ def truth_errors(track: Track, true: Track) -> dict[str, float | None]:
         "jerk_true": jerk(true.joints, fps),
     }
     if track.given is not None:
-        given = as_smpl(track.given, SKELETONS[track.skeleton])
+        given = as_smpl(track.given, track.skeleton)
         errors["mpjpe_in_mm"] = mean(joint_errors_mm(given, true.joints))
         errors["pa_mpjpe_in_mm"] = mean(pa_errors_mm(given, true.joints))
         errors["acceleration_error_in"] = acceleration_error(given, true.joints, fps)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fitting.checks import ACCEPTED
+from fitting.checks import ACCEPTED, FASTEST, named_skeleton
 from models.errors import InputError
 from models.mdm.features import JOINTS_BY_WIDTH
 from models.safe_pickle import load_npy, load_pickle
-from models.skeleton import SKELETONS
+from models.skeleton import SKELETONS, Skeleton
 
 log = logging.getLogger("thetafit")
 
@@ -30,7 +30,8 @@ class Clip:
     kind and array: joints (frames, J, 3), features (frames, 263 or 251), or rotations (frames, 25, 6), rot6d rows of 24
     joints and a row whose first three numbers are the pelvis; received: the shape found, in words, for messages;
     name: what tells the clip from the others of its file, empty when it is alone; length: valid frames that the file
-    tells of; betas, body: a shape and the body it belongs to.
+    tells of; confidence (frames, J): beside joints, where the file has it; skeleton: of the joints, where the file
+    names it; betas, body: a shape and the body it belongs to.
     """
 
     kind: str
@@ -42,6 +43,8 @@ class Clip:
     fps: float | None = None
     sample: int | None = None
     repetition: int | None = None
+    confidence: np.ndarray | None = None
+    skeleton: Skeleton | None = None
     betas: np.ndarray | None = None
     body: str | None = None
 
@@ -183,7 +186,15 @@ def arrange(array: np.ndarray) -> tuple[str, np.ndarray]:
             return "joints", np.moveaxis(array, -1, 1)
         case 4 if shape[3] == 3 and shape[2] != 3:
             return "joints", array
+        case 3 | 4 if shape[-1] == 4 and not _unit_length(array):
+            return "joints", array if array.ndim == 4 else array[None]
     raise InputError(f"{_guess(array)}. {ACCEPTED}")
+
+
+def _unit_length(array: np.ndarray) -> bool:
+    """Whether these rows of four are quaternions, not x, y, z and confidence."""
+    lengths = np.linalg.norm(array.astype(np.float64), axis=-1)
+    return bool((np.abs(lengths - 1) < 0.01).mean() > 0.9)
 
 
 def _guess(array: np.ndarray) -> str:
@@ -235,7 +246,14 @@ def _from_array(array: np.ndarray, received: str) -> list[Clip]:
     kind, clips = arrange(array)
     if not len(clips):
         raise InputError(f"{received}: there are no clips in it")
-    return _enumerate([Clip(kind, clip, received) for clip in clips])
+    return _enumerate([_clip(kind, clip, received) for clip in clips])
+
+
+def _clip(kind: str, array: np.ndarray, received: str) -> Clip:
+    """A clip; of rows of four the fourth number is the confidence."""
+    if kind == "joints" and array.shape[-1] == 4:
+        return Clip(kind, array[..., :3], received, confidence=array[..., 3])
+    return Clip(kind, array, received)
 
 
 def _enumerate(clips: list[Clip]) -> list[Clip]:
@@ -257,7 +275,7 @@ def _from_list(content: list | np.ndarray) -> list[Clip]:
         kind, arrays = arrange(item)
         if len(arrays) != 1:
             raise InputError(f"{received}: in a list of clips every array should hold one clip")
-        clips.append(Clip(kind, arrays[0], received))
+        clips.append(_clip(kind, arrays[0], received))
     return _enumerate(clips)
 
 
@@ -270,9 +288,12 @@ def _from_dict(content: Mapping) -> list[Clip]:
     clips = _from_array(array, f"`{key}` {_shape(array)}")
     if key == "motion" and array.ndim == 4:
         _number(clips, content)
-    lengths = _lengths(content, clips)
-    for clip, length, text in zip(clips, lengths, _texts(content, clips), strict=True):
+    lengths, confidence = _lengths(content, clips), _confidence(content, clips)
+    for clip, length, text, sure in zip(clips, lengths, _texts(content, clips), confidence, strict=True):
         clip.length, clip.text = length, text
+        clip.confidence = clip.confidence if sure is None else sure
+        if clip.kind == "joints":
+            clip.skeleton = named_skeleton(content, clip.array.shape[1])
         clip.fps, clip.betas, clip.body = _fps(content), _betas(content), str(content.get("body") or "") or None
     return clips
 
@@ -331,6 +352,23 @@ def _lengths(content: Mapping, clips: list[Clip]) -> list[int | None]:
     return lengths.tolist()
 
 
+def _confidence(content: Mapping, clips: list[Clip]) -> list[np.ndarray | None]:
+    """The `confidence` (clips, frames, J) beside joints, of one clip also (frames, J); None where the file has none."""
+    if content.get("confidence") is None or clips[0].kind != "joints":
+        return [None] * len(clips)
+    confidence = _array(content, "confidence")
+    wanted = (len(clips), *clips[0].array.shape[:2])
+    if confidence.dtype.kind not in "fiub" or confidence.shape not in (
+        wanted,
+        wanted[1:] if len(clips) == 1 else wanted,
+    ):
+        raise InputError(
+            f"`confidence` is {_shape(confidence)}; expected {wanted}, a number from 0 (unseen) to 1 for each joint of "
+            f"{clips[0].received}"
+        )
+    return list(confidence.reshape(wanted))
+
+
 def _texts(content: Mapping, clips: list[Clip]) -> list[str]:
     """The text of each clip; the prompts of one made from several joined with #, as in MDM's results.txt."""
     given = content.get("text")
@@ -348,8 +386,8 @@ def _fps(content: Mapping) -> float | None:
     if key is None:
         return None
     value = _array(content, key)
-    if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < value.item() < np.inf:
-        raise InputError(f"`{key}` should be a number above 0; it is {content[key]!r:.80}")
+    if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < value.item() <= FASTEST:
+        raise InputError(f"`{key}` should be a number above 0 and up to {FASTEST:g}; it is {content[key]!r:.80}")
     return float(value.item())
 
 

@@ -59,9 +59,10 @@ def clip_name(motion: "Motion") -> str:
 
 def fingerprint(motion: "Motion", settings: dict) -> str:
     """A hash of all that a clip's output follows from: its arrays, rate, text and skeleton, and the settings."""
-    words = json.dumps([settings, motion.fps, motion.text, motion.skeleton], default=str, sort_keys=True)
+    joints = [motion.skeleton.name, *motion.skeleton.shows]
+    words = json.dumps([settings, motion.fps, motion.text, joints], default=str, sort_keys=True)
     digest = hashlib.sha256(words.encode())
-    for array in (motion.joints, motion.thetas, motion.root):
+    for array in (motion.joints, motion.confidence, motion.thetas, motion.root):
         if array is not None:
             digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -53,7 +53,8 @@ def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     level = noise_level(joints)
     noisy = level**2 / (level**2 + PLAIN**2)
     trust = (1 + noisy * level**2 / DATA**2).rsqrt()
-    bones = [joints[:, :, CHILD[j]] - joints[:, :, j] for j in rig.fitted]
+    ends = [(j, CHILD[j]) if j in CHILD else (rig.parents[j], j) for j in rig.fitted]  # an end turns as its own bone
+    bones = [joints[:, :, end] - joints[:, :, start] for start, end in ends]
     lines = [joints[:, :, end] - joints[:, :, start] for start, end in (SPINE, SHOULDERS)]
     turns = [_turning(line, level, fps, lag) for line in bones + lines]
     transl = _acceleration(joints[:, :, 0], level, fps, lag)

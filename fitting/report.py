@@ -31,9 +31,10 @@ from fitting.metrics import (
     sole_height_mm,
     underside,
 )
+from fitting.observed import as_smpl
 from fitting.version import __version__
 from models.prior import PosePrior
-from models.skeleton import SKELETONS, Skeleton
+from models.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from fitting.data import Motion
@@ -52,28 +53,14 @@ METRIC_KEYS = (
 # Every key of a clip's entry, in the order they are written. What cannot be computed stays null.
 CLIP_KEYS = (
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
-    *METRIC_KEYS, "betas", "files",
+    *METRIC_KEYS, "betas", "files", "unseen_joints", "longest_gap_seconds", "gaps",
 )
 # fmt: on
 
 
-def common_joints(skeleton: Skeleton) -> tuple[list[int], list[int]]:
-    """Joints that an input skeleton shares with the 22 of a fit: their indices in the input, and in the fit."""
-    pairs = [(index, smpl) for index, smpl in enumerate(skeleton.smpl) if smpl < 22]
-    return [index for index, _ in pairs], [smpl for _, smpl in pairs]
-
-
-def as_smpl(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """An input's joints (L, J, 3) in the order of a fit's 22, (L, 22, 3); NaN for joints that its skeleton lacks."""
-    given, fitted = common_joints(skeleton)
-    ordered = np.full((len(joints), 22, 3), np.nan)
-    ordered[:, fitted] = joints[:, given]
-    return ordered
-
-
 def clip_report(result: "FitResult", files: list[str]) -> dict:
     """The entry of one fitted clip: exactly CLIP_KEYS. files: what was written, by path from the output folder."""
-    motion, skeleton = result.motion, SKELETONS[result.motion.skeleton]
+    motion = result.motion
     joints, thetas = result.joints().numpy(force=True), result.thetas.numpy(force=True)
     described = _described(motion, result.status, result.message) | {
         "frames": result.length,
@@ -88,7 +75,25 @@ def clip_report(result: "FitResult", files: list[str]) -> dict:
     def mesh() -> Underside:
         return underside(result.body, result.betas, result.thetas, result.transl)
 
-    return described | all_metrics(joints, thetas, motion.joints, skeleton, result.fps, mesh)
+    given = np.where(motion.seen[..., None], motion.joints, np.nan)
+    return described | gaps(motion) | all_metrics(joints, thetas, given, motion.skeleton, result.fps, mesh)
+
+
+def gaps(motion: "Motion") -> dict:
+    """What of a motion's joints was not seen: how many joints, over all frames, the longest time, a line a joint."""
+    unseen = ~motion.seen
+    wild = unseen & np.isfinite(motion.joints).all(-1)
+    if motion.confidence is not None:
+        wild &= motion.confidence > 0
+    longest, lines = 0, []
+    for joint in np.flatnonzero(unseen.any(0)):
+        frames = np.flatnonzero(unseen[:, joint])
+        run = max(np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1), key=len)
+        longest = max(longest, len(run))
+        words = f"{motion.skeleton.joints[joint]}: {len(frames)} of {len(unseen)} frames"
+        words += f", {wild[:, joint].sum()} of them metres off" if wild[:, joint].any() else ""
+        lines.append(f"{words}; the longest gap {len(run) / motion.fps:.2f} s (frames {run[0]}-{run[-1]})")
+    return {"unseen_joints": int(unseen.sum()), "longest_gap_seconds": longest / motion.fps, "gaps": lines}
 
 
 def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
@@ -192,7 +197,7 @@ def _empty() -> dict:
 def _described(motion: "Motion", status: str, message: str) -> dict:
     names = ("name", "source", "sample", "repetition", "text")
     about = {name: getattr(motion, name) for name in names} | {"source": str(motion.source), "fps": float(motion.fps)}
-    return _empty() | about | {"status": status, "message": message}
+    return _empty() | about | {"status": status, "message": " ".join((message, *motion.notes))}
 
 
 def _frames(motion: "Motion") -> int:

@@ -33,7 +33,10 @@ def resample(result: FitResult, fps: float) -> FitResult:
     left, part = grid(result.length, result.fps, fps)
     motion = replace(result.motion, fps=float(fps))
     if motion.joints is not None:
-        motion.joints = lerp(torch.as_tensor(motion.joints), left, part).numpy()
+        seen = np.where(motion.seen[..., None], motion.joints, motion.joints.dtype.type(np.nan))
+        motion.joints = lerp(torch.as_tensor(seen), left, part).numpy()
+    if motion.confidence is not None:
+        motion.confidence = lerp(torch.as_tensor(motion.confidence), left, part).numpy()
     if motion.thetas is not None:
         motion.thetas = slerp(torch.as_tensor(motion.thetas), left, part).numpy()
     if motion.root is not None:

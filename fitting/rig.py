@@ -5,6 +5,7 @@ The unknowns of a frame are [transl 3, root 3, rotation vectors 3 x fitted joint
 transl is added, the root rotation is turned from the left in the world about the pelvis, rotation vectors are added to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fitting import so3
 from models.body import BodyModel
+from models.landmarks import landmarks
 from models.rotations import axis_angle_to_matrix
 
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
@@ -54,12 +56,18 @@ class Rig:
 
     observed: SMPL indices of the joints that the input holds, in the input's order.
     fitted: "visible" = the joints whose rotation moves an observed joint, or "all" body joints but the root.
+    points: names of landmarks that are observed too. Those that the body has become joints behind its own, without a
+    rotation, and follow in `observed`.
     """
 
-    def __init__(self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible"):
-        self.size = size = max(observed) + 1  # SMPL's parents come before their children: no later joint matters
-        self.parents = tuple(body.parents[:size])
-        self.rest_template, self.rest_dirs = body.rest_template[:size], body.rest_dirs[:size]
+    def __init__(self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible", points: Sequence[str] = ()):
+        own = max(observed) + 1  # SMPL's parents come before their children: no later joint matters
+        self.points, self.carriers, rest, dirs = landmarks(body, points)
+        self.size = size = own + len(self.points)
+        observed = (*observed, *range(own, size))
+        self.parents = (*body.parents[:own], *self.carriers)
+        self.rest_template = torch.cat((body.rest_template[:own], rest))
+        self.rest_dirs = torch.cat((body.rest_dirs[:own], dirs))
         self.num_betas = body.num_betas
         device = self.rest_template.device
         ancestors = [self._ancestors(j) for j in range(size)]

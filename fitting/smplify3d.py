@@ -14,9 +14,10 @@ from torch import Tensor
 from fitting.contact import find_contacts
 from fitting.data import Batch
 from fitting.energy import Energy
-from fitting.gaps import bridge, seen_joints
+from fitting.gaps import bridge
 from fitting.mixture import Mixture
 from fitting.noise import measure
+from fitting.observed import observe, place_unseen
 from fitting.preset import load_preset
 from fitting.problem import Problem, fitted_dims
 from fitting.result import FitResult
@@ -26,6 +27,7 @@ from fitting.start import aligned_start, geometric_start, mean_start
 from fitting.unpack import unpack
 from models.body import BodyModel
 from models.prior import PosePrior, load_mean_params
+from models.skeleton import LANDMARKS
 
 
 class SMPLify3D(lightning.LightningModule):
@@ -86,17 +88,19 @@ class SMPLify3D(lightning.LightningModule):
     def problem(self, batch: Batch) -> tuple[Tensor, Problem]:
         """The middle of each clip (clips, 3), and what is fitted about it with all its constants."""
         body = self.body
-        rig = Rig(body, tuple(range(22)), self.preset.fitted)
-        joints = batch.joints[:, :, :22].to(body.v_template)
-        mask = batch.mask.to(joints.device)
-        fps = batch.fps.to(joints)
-        seen = seen_joints(joints, mask)
-        bridged, confidence = bridge(joints, seen)
+        rig = Rig(body, tuple(range(22)), self.preset.fitted, [p for p in batch.skeleton.shows if p in LANDMARKS])
+        mask = batch.mask.to(body.v_template.device)
+        fps = batch.fps.to(body.v_template)
+        joints, seen, confidence = observe(batch, rig, mask)
+        placed, known = place_unseen(joints, seen, rig)
+        bridged, sure = bridge(placed, known)
+        confidence = torch.where(seen, confidence, torch.where(known, 0, sure))
         centre = (bridged[:, :, 0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
-        noise = measure(unseen, fps, rig) if self.preset.follow_noise else None
-        contact = find_contacts(targets, seen, fps, body) if self.preset.has("contact", "floor") else None
+        noise = measure(unseen[:, :, :22], fps, rig) if self.preset.follow_noise else None
+        ground = self.preset.has("contact", "floor")
+        contact = find_contacts(targets[:, :, :22], seen[:, :, :22], fps, body) if ground else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
             targets, mask = targets.flatten(0, 1)[:, None], mask.flatten()[:, None]

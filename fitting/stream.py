@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.checks import check_joints
+from fitting.checks import check_finite, check_joints
 from fitting.data import Motion, collate
 from fitting.energy import Energy
 from fitting.mixture import Completion
@@ -118,6 +118,7 @@ class Stream:
         return Pose(**{name: x.clone() if isinstance(x, Tensor) else x for name, x in vars(pose).items()})
 
     def _start(self, given: np.ndarray) -> np.ndarray:
+        check_finite(given[None], "coordinates of the first frame")
         check_joints(given[None])
         self._restart(given)
         return np.ones(JOINTS, bool)

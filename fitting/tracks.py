@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.checks import find_skeleton
+from fitting.checks import find_skeleton, named_skeleton
 from fitting.metrics import joint_errors_mm
 from models.body import BODY_JOINTS, EMBEDDED, BodyModel
 from models.errors import InputError
-from models.skeleton import SKELETONS
+from models.skeleton import SKELETONS, Skeleton
 
 PARAMETERS = ("poses", "trans", "betas")
 WHAT = "A result is the NAME.npz that `thetafit fit --formats npz` writes: poses, trans, betas, joints"
@@ -33,7 +33,7 @@ class Track:
     joints: np.ndarray
     fps: float | None
     given: np.ndarray | None = None
-    skeleton: str | None = None
+    skeleton: Skeleton | None = None
     parameters: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     body: BodyModel | None = None
     text: str = ""
@@ -144,8 +144,12 @@ def _read_input(track: Track, arrays: dict[str, np.ndarray]) -> None:
     if "joints_input" not in arrays:
         return
     track.given = _numbers(track.path, arrays, "joints_input", (len(track.joints), None, 3), gaps=True)
-    asked = str(arrays["skeleton"]) if "skeleton" in arrays else None
-    track.skeleton = find_skeleton(track.given.shape[1], asked).name
+    count = track.given.shape[1]
+    track.skeleton = named_skeleton(arrays, count) or find_skeleton(count)
+    if "filled" in arrays:
+        if arrays["filled"].shape != track.given.shape[:2]:
+            raise InputError(f"{track.path}: `filled` is {arrays['filled'].shape}; expected {track.given.shape[:2]}")
+        track.given[arrays["filled"].astype(bool)] = np.nan
 
 
 def _parameters(path: Path, arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

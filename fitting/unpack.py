@@ -36,7 +36,7 @@ def unpack(
             FitResult(
                 thetas[clip, :length],
                 betas[clip, :length] if by_frame else betas[clip, 0],
-                transl[clip, :length],
+                _put_back(transl[clip, :length], batch.origin, clip),
                 body,
                 motion,
                 str(status),
@@ -47,6 +47,11 @@ def unpack(
             )
         )
     return results
+
+
+def _put_back(transl: Tensor, origin: Tensor | None, clip: int) -> Tensor:
+    """transl (L, 3) where the clip was: float64 for a clip far from the origin."""
+    return transl if origin is None or not origin[clip].any() else transl + origin[clip]
 
 
 def all_thetas(state: State, rig: Rig, prior: PosePrior) -> Tensor:

@@ -265,6 +265,8 @@ def line(clip: str, report: dict, seconds: float) -> str:
     if report["mpjpe_mm"] is not None:
         words.append(f"{report['mpjpe_mm']:.1f} mm (worst {report['max_joint_error_mm']:.0f})")
     words.append(report["status"] if report["status"] == "converged" else f"{report['status']}: {report['message']}")
+    if report["unseen_joints"]:
+        words.append(f"{report['unseen_joints']} joints unseen (up to {report['longest_gap_seconds']:.1f} s)")
     if report["iterations"]:
         words.append(f"{report['iterations']} iterations")
     words.append(f"{seconds:.1f} s")

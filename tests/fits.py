@@ -24,6 +24,6 @@ def smooth_fit(
     joints = body.joints(betas, thetas, transl)[:, :22].numpy()
     motion = Motion(
         name=name, source=f"{name}.npy", folder="", joints=joints, thetas=None, root=None,
-        fps=20.0, text=text, skeleton="humanml3d", sample=0, repetition=0,
+        fps=20.0, text=text, sample=0, repetition=0,
     )  # fmt: skip
     return FitResult(thetas, betas, transl, body, motion, status="converged", message="made by the test")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from fitting.result import FitResult
@@ -14,20 +15,24 @@ def amass(result: "FitResult") -> dict[str, np.ndarray]:
 
     poses (L, 72): axis-angle of the 24 joints, root first; trans (L, 3): SMPL's transl, so that the pelvis is the rest
     pelvis of betas + trans; betas (B,), or (L, B) for one shape a frame; gender; mocap_framerate and mocap_frame_rate:
-    both spellings are in use; joints (L, 22, 3) of the fit; joints_input (L, J, 3) it was fitted to, absent when the
-    input was rotations; text; body: name of the body that betas belong to. No object arrays.
+    both spellings are in use; joints (L, 22, 3) of the fit; text; body: name of the body that betas belong to. What it
+    was fitted to, absent when the input was rotations: joints_input (L, J, 3), NaN where nothing was given; filled
+    (L, J): true where the fit did not see the joint and filled it in; shows (J,): what of the body each joint shows;
+    skeleton: their name. float32, but float64 for places far from the origin. No object arrays.
     """
+    place = np.float64 if result.transl.dtype == torch.float64 else np.float32
     arrays = {
-        "poses": result.thetas.flatten(-2),
-        "trans": result.transl,
-        "betas": result.betas,
-        "joints": result.joints(),
+        "poses": result.thetas.flatten(-2).numpy(force=True).astype(np.float32),
+        "trans": result.transl.numpy(force=True).astype(place),
+        "betas": result.betas.numpy(force=True).astype(np.float32),
+        "joints": result.joints().numpy(force=True).astype(place),
     }
-    arrays = {name: values.numpy(force=True).astype(np.float32) for name, values in arrays.items()}
-    if result.motion.joints is not None:
-        arrays["joints_input"] = np.asarray(result.motion.joints, dtype=np.float32)
+    motion = result.motion
+    if motion.joints is not None:
+        arrays |= {"joints_input": motion.joints.astype(place), "filled": ~motion.seen}
+        arrays |= {"shows": np.array(motion.skeleton.shows), "skeleton": np.array(motion.skeleton.name)}
     rates = dict.fromkeys(("mocap_framerate", "mocap_frame_rate"), np.array(float(result.fps)))
-    words = {"gender": "neutral", "text": result.motion.text, "body": result.body.name}
+    words = {"gender": "neutral", "text": motion.text, "body": result.body.name}
     return arrays | rates | {name: np.array(word) for name, word in words.items()}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from fitting.result import FitResult
@@ -49,5 +50,6 @@ def write_smpl_params(result: "FitResult", path: Path) -> None:
 
 
 def _frames_last(values) -> np.ndarray:
-    """(L, ...) tensor -> (..., L) float32, contiguous."""
-    return np.ascontiguousarray(np.moveaxis(values.numpy(force=True), 0, -1), dtype=np.float32)
+    """(L, ...) tensor -> (..., L) float32, or float64 for places far from the origin, contiguous."""
+    dtype = np.float64 if values.dtype == torch.float64 else np.float32
+    return np.ascontiguousarray(np.moveaxis(values.numpy(force=True), 0, -1), dtype=dtype)

@@ -11,7 +11,6 @@ from fitting.inspect.kinds import FIT
 from fitting.inspect.report import Report
 from fitting.metrics import bone_length_change_percent
 from fitting.sources import Failure
-from models.skeleton import SKELETONS
 
 MOST = 4  # clips named one by one
 STRETCHED = 5.0  # percent of change of a bone's length that is worth a word
@@ -29,19 +28,20 @@ def add_motions(report: Report, path: Path, stated: bool) -> None:
         return
     names = ", ".join(f"{motion.name} {motion.length} frames" for motion in motions[:MOST])
     report.facts["clips"] = f"{len(motions)}: {names}" + ", ..." * (len(motions) > MOST)
-    rate = "from the file" if stated else f"not in the file; usual for {motions[0].skeleton}"
+    rate = "from the file" if stated else f"not in the file; usual for {motions[0].skeleton.name}"
     report.facts["fps"] = f"{motions[0].fps:g} ({rate})"
     if texts := list(dict.fromkeys(motion.text for motion in motions if motion.text)):
         report.facts["text"] = " | ".join(texts[:MOST]) + " | ..." * (len(texts) > MOST)
+    report.wrong += dict.fromkeys(note for motion in motions for note in motion.notes)
     if joints := [motion for motion in motions if motion.joints is not None]:
         _add_measures(report, joints)
 
 
 def _add_measures(report: Report, motions: list[Motion]) -> None:
-    skeleton = SKELETONS[motions[0].skeleton]
+    skeleton = motions[0].skeleton
     report.facts["skeleton"] = f"{skeleton.name}; {motions[0].joints.shape[1]} joints are fitted"
     report.facts["units"] = "metres, y up"
-    report.facts["lowest joint"] = ", ".join(f"{motion.joints[..., 1].min():.2f} m" for motion in motions[:MOST])
+    report.facts["lowest joint"] = ", ".join(f"{np.nanmin(motion.joints[..., 1]):.2f} m" for motion in motions[:MOST])
     changes = [bone_length_change_percent(m.joints, skeleton.parents[: m.joints.shape[1]]) for m in motions]
     if max(changes) > STRETCHED:
         report.wrong.append(

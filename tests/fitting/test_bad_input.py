@@ -175,12 +175,12 @@ CONTENTS = {
     "objects": (np.array([person(), "walk"], dtype=object), "2 objects.*neither a dict nor a list of arrays"),
     "ragged motion": ({"motion": [[1, 2], [3]]}, "`motion` is no array"),
     "text as motion": ({"motion": "walk"}, "not an array of numbers"),
-    "fps": ({"motion": person(), "fps": "fast"}, "`fps` should be a number above 0; it is 'fast'"),
+    "fps": ({"motion": person(), "fps": "fast"}, "`fps` should be a number above 0 and up to 1000; it is 'fast'"),
     # shapes
-    "KIT": (person()[:, :21], r"21 joints.*KIT-ML.*humanml3d \(22\).*Found: array \(12, 21, 3\)"),
+    "21 joints of another order": (person()[:, :21], r"not in the order of skeleton 'kit'.*Found: array .12, 21, 3."),
     "BODY_25": (np.ones((9, 25, 3)), "25 joints.*BODY_25"),
     "BODY_25, frames last": (np.ones((1, 25, 3, 9)), "25 joints.*BODY_25"),
-    "Human3.6M": (np.ones((9, 17, 3)), "17 joints.*Human3.6M"),
+    "Human3.6M": (np.ones((9, 17, 3)), "17 joints.*Human3.6M.*--skeleton h36m"),
     "45 joints": (np.ones((9, 45, 3)), r"45 joints.*joints\[:, :24\]"),
     "odd count": (np.ones((9, 23, 3)), "23 joints. Skeletons that can be fitted"),
     "KIT features": (np.zeros((9, 251)), "normalised"),
@@ -199,7 +199,16 @@ CONTENTS = {
     "no clips": (person()[None][:0], "no clips"),
     "no features": (features()[:0], "no frames"),
     # numbers
-    "NaN": (broken(3, np.nan), r"NaN in 1 of 12 frames \(3, counted from 0\)"),
+    "nearly nothing": (
+        person() * np.where(np.arange(22) < 2, 1, np.nan)[:, None],
+        "too little.*has pelvis, left_hip; of all joints 91%",
+    ),
+    "another order": (
+        person()[:, np.random.default_rng(0).permutation(22)],
+        "not in the order of skeleton 'humanml3d'",
+    ),
+    "confidence": ({"motion": person(), "confidence": np.ones((12, 3))}, r"`confidence` is \(12, 3\).*\(1, 12, 22\)"),
+    "confidence in percent": ({"motion": person(), "confidence": np.full((12, 22), 90)}, "to 90.*0 .unseen. to 1"),
     "Inf": (broken(4, np.inf), r"Inf in 1 of 12 frames \(4, counted from 0\)"),
     "NaN in features": (features() * np.where(np.arange(12) > 9, np.nan, 1)[:, None], r"2 of 12 frames \(10-11"),
     "zeros": (np.zeros((9, 22, 3)), "all 9 frames are zeros"),
@@ -208,6 +217,8 @@ CONTENTS = {
     "millimetres": (1000 * person(), "not in metres.*in millimetres: multiply by 0.001"),
     "inches": (person() / 0.0254, "in inches: multiply by 0.0254"),
     "normalised size": (person() / 50, "not in metres: the bones add up to .*multiply by about"),
+    "x up": (person()[..., [1, 0, 2]] * [1, -1, 1], "--up x"),
+    "z down": (person()[..., [0, 2, 1]] * [1, 1, -1], "--up=-z"),
     "z up": (person()[..., [0, 2, 1]] * [1, -1, 1], "--up z"),
     "flat rotations": (np.zeros((25, 6, 9)), "joint 0 has no rotation in frame 0"),
 }
@@ -357,7 +368,7 @@ def test_the_real_z_up_clip(reference, tmp_path):
     np.save(tmp_path / "walk.npy", joints)
     says(refusal(tmp_path / "walk.npy"), "--up z")
     motions, failures = load_motions(tmp_path / "walk.npy", up="z")
-    assert not failures and motions[0].skeleton == "smpl"
+    assert not failures and motions[0].skeleton.name == "smpl"
 
 
 def test_the_published_evaluator_statistics(reference, tmp_path):

@@ -72,7 +72,7 @@ def test_terms_of_the_csv_sum_to_its_total_and_the_last_total_is_the_energy(resu
 
 def test_the_whole_config_is_written(results: Path) -> None:
     config = yaml.safe_load((results / "logs" / "config.yaml").read_text())
-    assert config["preset"] == "quick" and config["formats"] == "npz" and config["up"] == "y"
+    assert config["preset"] == "quick" and config["formats"] == "npz" and config["up"] is None
 
 
 def test_several_sources_get_a_folder_each(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ ARGUMENTS = {
     "logger": (("--logger", "neptune"), ("neptune", "wandb")),
     "device": (("--device", "abacus"), ("abacus", "cuda:N")),
     "skeleton": (("--skeleton", "dog"), ("dog", "humanml3d")),
-    "axis": (("--up", "x"), ("x", "z")),
+    "axis": (("--up", "w"), ("w", "-y")),
     "number": (("--samples", "0,two"), ("--samples", "two")),
     "option": (("--frams", "3"), ("--frams",)),
     "body": (("--body", __file__), (Path(__file__).name,)),

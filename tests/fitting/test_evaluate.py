@@ -176,7 +176,10 @@ BAD = {
     "frames": (lambda walk, folder: [change(walk, folder / "a.npz", poses=np.zeros((9, 72)))], "9 of poses"),
     "NaN": (lambda walk, folder: [change(walk, folder / "a.npz", joints=np.full((12, 22, 3), np.nan))], "not finite"),
     "fps": (lambda walk, folder: [change(walk, folder / "a.npz", mocap_frame_rate=np.array(0.0))], "above 0"),
-    "input": (lambda walk, folder: [change(walk, folder / "a.npz", joints_input=np.zeros((12, 5, 3)))], "5 joints"),
+    "input": (
+        lambda walk, folder: [change(walk, folder / "a.npz", joints_input=np.zeros((12, 5, 3)))],
+        "5 joints",
+    ),
     "body": (lambda walk, folder: [walk, "--body", walk], "no body"),
     "truth missing": (lambda walk, folder: [walk, "--truth", folder / "none.npz"], "no such file"),
     "one truth": (lambda walk, folder: [walk, change(walk, folder / "a.npz"), "--truth", walk], "one file for 2"),

@@ -86,7 +86,8 @@ def test_smpl_params_is_read_by_old_numpy_and_by_the_restricted_reader(folder, p
 def test_npz_is_amass_style_and_holds_no_objects(arrays, fit):
     shapes = {key: arrays[key].shape for key in arrays}
     words = {"gender": (), "text": (), "body": (), "mocap_framerate": (), "mocap_frame_rate": ()}
-    joints = {"joints": (FRAMES, 22, 3), "joints_input": (FRAMES, 22, 3)}
+    joints = {"joints": (FRAMES, 22, 3), "joints_input": (FRAMES, 22, 3), "filled": (FRAMES, 22)}
+    joints |= {"shows": (22,), "skeleton": ()}
     assert shapes == words | joints | {"poses": (FRAMES, 72), "trans": (FRAMES, 3), "betas": (10,)}
     assert str(arrays["gender"]) == "neutral" and str(arrays["text"]) == fit.motion.text
     assert float(arrays["mocap_framerate"]) == float(arrays["mocap_frame_rate"]) == 20.0

@@ -22,11 +22,13 @@ OPTIONS = {"joints": {"sigma": 0.2}, "smoothness": {"transl": 2.0, "root": 3.0}}
 PRIOR_CHOICES = ["hard", "soft"]
 
 
-def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: float = 0.4) -> tuple[Problem, State]:
+def make(
+    fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: float = 0.4, points: tuple[str, ...] = ()
+) -> tuple[Problem, State]:
     """A random problem and state on the embedded body in float64."""
     torch.manual_seed(seed)
     body = BodyModel.load(dtype=DOUBLE)
-    rig = Rig(body, tuple(range(22)), fitted)
+    rig = Rig(body, tuple(range(22)), fitted, points)
     prior = PosePrior.load(dtype=DOUBLE)
     dims = fitted_dims(rig)
     state = State(
@@ -35,11 +37,11 @@ def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: fl
         spread * torch.randn(clips, frames, len(rig.fitted), 3, dtype=DOUBLE),
         torch.randn(clips, rig.num_betas, dtype=DOUBLE),
     )
-    count = clips * frames
+    count, observed = clips * frames, len(rig.observed)
     problem = Problem(
         rig,
-        rig.posed(state).joints + 0.1 * torch.randn(count, 22, 3, dtype=DOUBLE),
-        torch.rand(count, 22, dtype=DOUBLE),
+        rig.posed(state).joints + 0.1 * torch.randn(count, observed, 3, dtype=DOUBLE),
+        torch.rand(count, observed, dtype=DOUBLE),
         torch.ones(clips, frames, dtype=torch.bool),
         torch.tensor([20.0, 30.0], dtype=DOUBLE)[:clips],
         Mixture(prior, dims, DOUBLE),
@@ -47,7 +49,7 @@ def make(fitted: str, clips: int = 2, frames: int = 5, seed: int = 0, spread: fl
         prior.mean_pose,
         torch.randn(count, 3, dtype=DOUBLE),
     )
-    joints = problem.targets.unflatten(0, (clips, frames))
+    joints = problem.targets[:, :22].unflatten(0, (clips, frames))
     problem.contact = find_contacts(joints, problem.mask[..., None].expand(-1, -1, 22), problem.fps, body)
     problem.contact.weight = torch.rand(count, 2, dtype=DOUBLE)
     return problem, state
@@ -77,6 +79,16 @@ def test_gradient_of_rigid_terms(name, unknowns):
     problem, state = make("visible")
     expected, own, _ = gradients(TERMS[name](2.0, **OPTIONS.get(name, {})), problem, state, unknowns)
     torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("fitted", ["visible", "all"])
+def test_gradient_with_landmarks(fitted):
+    """Points of the skin are observed as joints are, and turn the head and the toes that carry them."""
+    problem, state = make(fitted, points=("nose", "mid_hip", "left_big_toe", "right_hand"))
+    assert {15, 10, 21} <= set(problem.rig.fitted)
+    for unknowns in ("rigid", "all"):
+        expected, own, _ = gradients(TERMS["joints"](2.0, sigma=0.2), problem, state, unknowns)
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["pose_prior", "angle", "limits", "preserve", "shape"])
