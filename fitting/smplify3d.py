@@ -96,7 +96,7 @@ class SMPLify3D(lightning.LightningModule):
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
         noise = measure(unseen, fps, rig) if self.preset.follow_noise else None
-        contact = find_contacts(targets, seen, fps, body) if self.preset.has("contact", "floor") else None
+        contact = find_contacts(targets, seen, fps, body) if self.preset.has("contact", "near", "floor") else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
             targets, mask = targets.flatten(0, 1)[:, None], mask.flatten()[:, None]
