@@ -3,7 +3,7 @@
 Fourth differences of a person's joints are far below a millimetre at 20 frames a second, so their robust spread is
 noise: white noise of deviation s has fourth differences of deviation sqrt(70) s. Accelerations are read over a lag of
 several frames, where motion weighs lag^4 times more against noise than between neighbours, and the noise's own share is
-taken away.
+taken away. Generated bones also stretch and shrink, which makes a skeleton's fit shake where it cannot follow.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fitting.rig import CHILD, Rig
+from models.skeleton import SMPL_PARENTS
 
 LAG = 0.25  # seconds
 FEWEST = 8  # frames
@@ -19,6 +20,8 @@ PLAIN = 0.005  # metres: noise well below it is left to the plain fit
 DATA = 1 / 600  # metres: the deviation that the weight of the joints stands for
 STEADY = 0.25  # the share of the noise's acceleration below which motion is not told from rest
 STRENGTH = {"transl": 0.5, "root": 0.5, "joints": 0.4}  # of 1, which a Gaussian model of accelerations would give
+# smoothing of a clip whose bones change length, and the acceleration of lengths in m/s^2 at which half of it is reached
+UNEVEN, UNEVEN_HALF = {"transl": 35.0, "root": 1.8, "joints": 0.088}, 2.2
 SHOULDERS, SPINE = (16, 17), (0, 12)  # the lines that show how the root turns
 
 
@@ -68,7 +71,17 @@ def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     groups = torch.stack([transl, root, *turns[:-2]], 1)
     strength = [STRENGTH["transl"], STRENGTH["root"]] + [STRENGTH["joints"]] * len(rig.fitted)
     smoothing = (noisy / trust)[:, None] * joints.new_tensor(strength) * 3 / groups.square()
-    return Noise(level, trust, torch.nan_to_num(smoothing, 0))
+    uneven = (bone_acceleration(joints, fps) / UNEVEN_HALF) ** 4
+    uneven = (1 - noisy) * uneven / (1 + uneven)
+    even = [UNEVEN["transl"], UNEVEN["root"]] + [UNEVEN["joints"]] * len(rig.fitted)
+    return Noise(level, trust, torch.nan_to_num(smoothing, 0) + uneven[:, None] * joints.new_tensor(even))
+
+
+def bone_acceleration(joints: Tensor, fps: Tensor) -> Tensor:
+    """Root mean square acceleration (clips,) in m/s^2 of bones' lengths: what of a motion no skeleton can follow."""
+    bones = (joints[:, :, 1:] - joints[:, :, list(SMPL_PARENTS[1 : joints.shape[2]])]).norm(dim=-1)
+    second = bones.diff(n=2, dim=1)
+    return torch.nan_to_num(second.square().flatten(1).nanmean(1).sqrt()) * fps**2
 
 
 def _share(level: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class SMPLify3D(lightning.LightningModule):
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
         noise = measure(unseen[:, :, :22], fps, rig) if self.preset.follow_noise else None
-        ground = self.preset.has("contact", "floor")
+        ground = self.preset.has("contact", "near", "floor")
         contact = find_contacts(targets[:, :, :22], seen[:, :, :22], fps, body) if ground else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
