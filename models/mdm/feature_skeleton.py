@@ -17,7 +17,8 @@ class FeatureSkeleton:
 
     name: key of SKELETONS; joints: how many; width: channels of a frame; parents: of every joint, -1 for the root;
     axes: of joints 1.., the axis along which the bone ending there points at rest; limbs: joints whose chain starts
-    from the root's rotation though they hang on another joint; facing: right and left hip, right and left shoulder; legs: the two bones that give the size;
+    from the root's rotation though they hang on another joint;
+    facing: right and left hip, right and left shoulder; legs: the two bones that give the size;
     feet: joints of the four contact channels; still: squared displacement to the next frame, in squared file units,
     below which a foot is in contact; lengths: bones of the data set's uniform skeleton, None where none is known.
     """
