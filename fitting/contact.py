@@ -51,17 +51,17 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) ->
     keep their lengths was captured, not generated: what slides in it slid, and its contacts count less and less the
     steadier its bones.
     """
-    feet = joints[:, :, BALLS]  # only where feet stand follows a derivative, not whether they do
+    feet = joints[:, :, BALLS]  # where feet stand and the floor is follows a derivative, not whether they stand
     points, known = feet.detach(), seen[:, :, BALLS]
-    heights = torch.where(known, points[..., 1], torch.nan)
+    heights = torch.where(known, feet[..., 1], torch.nan)
     floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1))
-    over = points[..., 1] - floor[:, None, None]
+    over = points[..., 1] - floor.detach()[:, None, None]
     low = known * _below(over, HEIGHT)
     speed = points.diff(dim=1).norm(dim=-1) * fps[:, None, None]
     stays = _below(speed, SPEED) * low[:, 1:] * low[:, :-1]
     none = torch.zeros_like(low[:, :1])
     before, after = torch.cat((none, stays), 1), torch.cat((stays, none), 1)
-    doubt = _doubt(joints.detach(), seen)[:, None, None]
+    doubt = _doubt(joints, seen)[:, None, None]
     weight, near = doubt * torch.maximum(before, after), doubt * known * (over < NEAR)
     sole, sole_dirs = _sole(body)
     flat = body.rest_template[BALLS, 1] - body.rest_template[ANKLES, 1] - sole[..., 1].amin(1)
@@ -73,10 +73,12 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) ->
 
 def _doubt(joints: Tensor, seen: Tensor) -> Tensor:
     """From 0 for a clip with bones of constant length to 1 (clips,), by the deviation of their lengths over time."""
-    known = torch.where(seen[..., None], joints, torch.nan)
-    bones = (known[:, :, 1:] - known[:, :, list(SMPL_PARENTS[1 : joints.shape[2]])]).norm(dim=-1)
-    change = (bones - bones.nanmean(1, keepdim=True)).square().flatten(1).nanmean(1)
-    doubt = torch.nan_to_num(change / (change + STEADY_BONES**2))
+    parents = list(SMPL_PARENTS[1 : joints.shape[2]])
+    known = seen[:, :, 1:] & seen[:, :, parents]
+    bones = torch.where(known[..., None], joints[:, :, 1:] - joints[:, :, parents], 1.0).norm(dim=-1)
+    usual = (bones * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+    change = ((bones - usual) * known).square().sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
+    doubt = change / (change + STEADY_BONES**2)
     return torch.where(doubt > 0.02, doubt, 0)
 
 

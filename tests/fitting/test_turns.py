@@ -1,4 +1,4 @@
-"""People who turn: full turns about every axis, all headings, a cartwheel, lying; no flip, no winding, no jump.
+"""People who turn: full turns about every axis, all headings, a cartwheel, lying; no flip, winding, jump of twist.
 
 Default preset, smoothing on. Every motion is made from the body itself, so all rotations are known.
 """
@@ -72,7 +72,7 @@ def steps_degrees(thetas: Tensor) -> np.ndarray:
 
 
 def check(result: FitResult, motion: KeyedMotion, joints: Tensor) -> None:
-    """Joints 3 mm on average, 5 mm in the worst frame, root within 5 degrees; no winding, no step beyond the input's.
+    """Joints 3 mm on average, 5 mm in the worst frame, root within 5 degrees; no winding, no step beyond the truth's.
 
     Steps may differ by 10 degrees a frame from the truth's, and up to 20 are fine in any motion.
     """
@@ -87,9 +87,7 @@ def check(result: FitResult, motion: KeyedMotion, joints: Tensor) -> None:
 def test_three_full_turns(module, body, walk):
     """In 60 frames, while walking: 18 degrees a frame about axes that are level, upright and tilted."""
     phase = torch.arange(FRAMES)[:, None] * 6 * math.pi / FRAMES
-    motions = [
-        turned(walk, phase * normalize(torch.tensor(axis, dtype=torch.float32), dim=0)) for axis in AXES.values()
-    ]
+    motions = [turned(walk, phase * normalize(torch.tensor(axis), dim=0)) for axis in AXES]
     joints = [joints_of(body, motion) for motion in motions]
     for result, motion, clip in zip(fit_all(module, joints), motions, joints, strict=True):
         check(result, motion, clip)
