@@ -20,8 +20,8 @@ PLAIN = 0.005  # metres: noise well below it is left to the plain fit
 DATA = 1 / 600  # metres: the deviation that the weight of the joints stands for
 STEADY = 0.25  # the share of the noise's acceleration below which motion is not told from rest
 STRENGTH = {"transl": 0.5, "root": 0.5, "joints": 0.4}  # of 1, which a Gaussian model of accelerations would give
-# captured bones have 0; most generated ones 0.05 to 0.8, where the root shakes; some 3 to 14, where all of it does
-# captured bones have 0; most generated ones 0.05 to 0.8, where the root shakes; some 3 to 14, where everything does
+# Smoothing of clips whose bones change length, and the acceleration of lengths, in m/s^2, at which half of it is
+# reached: captured bones have 0; most generated ones 0.05 to 0.8, where the root shakes; some 3 to 14, where all does.
 GENERATED, GENERATED_HALF = {"transl": 2.0, "root": 0.018, "joints": 0.0}, 0.1
 UNEVEN, UNEVEN_HALF = {"transl": 35.0, "root": 1.8, "joints": 0.088}, 2.2
 SHOULDERS, SPINE = (16, 17), (0, 12)  # the lines that show how the root turns
