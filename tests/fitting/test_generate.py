@@ -15,11 +15,12 @@ from fitting.data import load_motions
 from fitting.generate import find_statistics
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint, save_checkpoint
-from models.mdm.denoiser import Denoiser
-from models.mdm.features import joints_to_features
+from models.mdm.denoiser import Condition, Denoiser
+from models.mdm.features import features_to_joints, joints_to_features
 from models.mdm.generate import Generator, sample_seeds
 from models.mdm.normalization import Statistics
-from models.mdm.text import TextEmbedding
+from models.mdm.sampling import ancestral, guided, seeded_noise
+from models.mdm.text import TextEmbedding, text_encoder
 from models.safe_pickle import load_npy
 from tests.clip import save_archive
 from tests.runs import keyed_joints, report
@@ -38,11 +39,16 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def checkpoint(folder: Path, **options) -> Path:
-    """Random weights, args.json, and below the same tree the statistics of the keyed walk, as in MDM's repository."""
+def checkpoint(folder: Path, size: float = 1.0, **options) -> Path:
+    """Random weights, args.json, and below the same tree the statistics of the keyed walk, as in MDM's repository.
+
+    size: of the last layer's weights; when small, what is made stays near the mean pose and has a person's bones.
+    """
     torch.manual_seed(0)
     options = TINY | options
     network = Denoiser(config_of(DEFAULTS | OURS | options))
+    for parameter in network.output_process.parameters():
+        parameter.data *= size
     path, data = folder / "save" / "run" / "model000000050.pt", folder / "dataset" / "HumanML3D"
     for place in (path.parent, data):
         place.mkdir(parents=True)
@@ -58,7 +64,7 @@ def generate(*arguments: object) -> int:
 
 
 def test_sentences_to_files_that_are_mdms_own(tmp_path, clip):
-    model, out = checkpoint(tmp_path), tmp_path / "out"
+    model, out = checkpoint(tmp_path, size=0.1), tmp_path / "out"
     (tmp_path / "prompts.txt").write_text("a person  jumps\n\n", encoding="utf-8")
     more = ("--prompts", tmp_path / "prompts.txt", "--num-repetitions", 2, "--model", model, "--clip", clip)
     assert generate("a person walks", *more, "--out", out) == 0
@@ -76,9 +82,10 @@ def test_sentences_to_files_that_are_mdms_own(tmp_path, clip):
     for i, motion in enumerate(motions):
         np.testing.assert_array_equal(motion.joints, content["motion"][i].transpose(2, 0, 1))
         with av.open(str(out / f"{names[i]}.mp4")) as film:
-            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-        assert len(frames) == 10 and film.streams.video[0].average_rate == 20
-        orange = (frames[5][..., 0].astype(int) - frames[5][..., 2] > 60).mean()
+            frames, rate = list(film.decode(video=0)), film.streams.video[0].average_rate
+        assert len(frames) == 10 and rate == 20
+        picture = frames[5].to_ndarray(format="rgb24").astype(int)
+        orange = (picture[..., 0] - picture[..., 2] > 60).mean()
         assert 0.005 < orange < 0.2
     distances = [np.abs(a.joints - b.joints).max() for a in motions for b in motions if a is not b]
     assert min(distances) > 1e-3
@@ -86,10 +93,6 @@ def test_sentences_to_files_that_are_mdms_own(tmp_path, clip):
 
 def test_the_joints_are_those_of_the_features_that_the_network_made(tmp_path, clip):
     """Once with the parts named one by one: noise, guided ancestral sampling, statistics, recovery."""
-    from models.mdm.denoiser import Condition
-    from models.mdm.features import features_to_joints
-    from models.mdm.sampling import ancestral, guided, seeded_noise
-    from models.mdm.text import text_encoder
 
     model, out = checkpoint(tmp_path), tmp_path / "out"
     assert generate("a person walks", "--model", model, "--clip", clip, "--out", out, "--seed", 3) == 0
@@ -173,7 +176,7 @@ def test_unconstrained(tmp_path, capsys):
 
 
 def test_fitted_at_once(tmp_path, clip):
-    model, out = checkpoint(tmp_path), tmp_path / "out"
+    model, out = checkpoint(tmp_path, size=0.1), tmp_path / "out"
     arguments = ("a person walks", "--model", model, "--clip", clip, "--steps", 6, "--out", out)
     assert generate(*arguments, "--seconds", "0.2", "--fit") == 0
     (fitted,) = report(out)["clips"]
