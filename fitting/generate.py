@@ -25,6 +25,7 @@ DATA_FOLDERS = {"humanml": "HumanML3D", "kit": "KIT-ML"}  # below MDM's folder `
 SKELETON_NAMES = {"humanml": "humanml3d", "kit": "kit"}
 NO_PROMPT = "unconstrained"  # the reference's text of motion made without one
 SETTINGS = "generate.json"
+FILM_SIZE = 384  # pixels
 NO_MODEL = (
     "generate needs a checkpoint: --model FILE, for example --model save/humanml_trans_enc_512/model000475000.pt, with "
     "the args.json of its archive beside it. None comes with thetafit yet. MDM's README, "
@@ -222,5 +223,5 @@ def _film(folder: Path, joints: Tensor, texts: list[str], samples: int, dataset:
     for index, (clip, text) in enumerate(zip(joints, texts, strict=True)):
         path = folder / f"sample{index % samples:02d}_rep{index // samples:02d}.mp4"
         with atomic_path(path) as temporary:
-            save_film(StickFigure(skeleton.unit * clip, skeleton, FPS[dataset], text), temporary)
+            save_film(StickFigure(skeleton.unit * clip, skeleton, FPS[dataset], text), temporary, FILM_SIZE)
         print(f"{path}  {clip.shape[0]} frames  {text!r}", flush=True)

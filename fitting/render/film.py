@@ -79,7 +79,7 @@ def write_film(result: "FitResult", path: str | Path, size: int = 512, device: t
     save_film(PosedBodies(result, device), path, size)
 
 
-def save_film(clip: PosedBodies | StickFigure, path: str | Path, size: int = 512) -> None:
+def save_film(clip: PosedBodies | StickFigure, path: str | Path, size: int) -> None:
     """Write an h264 mp4 of size x size pixels, one picture a frame, at the clip's rate; browsers play it as it loads.
 
     path: its suffix does not matter. Raises InputError where size is odd or below 64.

@@ -57,6 +57,14 @@ def checkpoint(folder: Path, size: float = 1.0, **options) -> Path:
     return path
 
 
+def kit_joints(joints: np.ndarray) -> np.ndarray:
+    """(frames, 22, 3) in SMPL's order to KIT's 21 joints, each the nearest of those."""
+    order = (0, 3, 9, 12, 15, 17, 19, 21, 16, 18, 20, 2, 5, 8, 8, 11, 1, 4, 7, 7, 10)
+    moved = joints[:, order].astype(np.float64)
+    moved[:, [14, 19]] = (joints[:, [8, 7]] + joints[:, [11, 10]]) / 2
+    return moved
+
+
 def generate(*arguments: object) -> int:
     """The exit code of `thetafit generate ARGUMENTS`, half a second a motion, on the CPU."""
     short = () if "--seconds" in arguments else ("--seconds", "0.5")
@@ -173,6 +181,21 @@ def test_unconstrained(tmp_path, capsys):
     assert generate("--num-samples", 2, "--model", model, "--out", tmp_path / "out", "--steps", 4) == 0
     content = load_npy(tmp_path / "out" / "results.npy")
     assert content["text"] == ["unconstrained"] * 2 and content["num_samples"] == 2
+
+
+def test_kit_keeps_its_unit_its_joints_and_its_rate(tmp_path, clip):
+    model = checkpoint(tmp_path, size=0.1, dataset="kit")
+    walk = kit_joints(keyed_joints(60))
+    Statistics.of([joints_to_features(torch.from_numpy(1000 * walk), "kit")]).save(model.parent)
+    out = tmp_path / "out"
+    assert generate("a person walks", "--model", model, "--clip", clip, "--steps", 4, "--out", out) == 0
+    motion = load_npy(out / "results.npy")["motion"]
+    assert motion.shape == (1, 21, 3, 6) and 500 < motion[0, 0, 1].mean() < 1200  # millimetres
+    (read,), failures = load_motions(out / "results.npy")
+    assert not failures and read.skeleton.name == "kit" and read.fps == 12.5
+    with av.open(str(out / "sample00_rep00.mp4")) as film:
+        assert film.streams.video[0].average_rate == 12.5
+    assert Generator(load_checkpoint(model)).frames(15.68) == 196
 
 
 def test_fitted_at_once(tmp_path, clip):
