@@ -30,7 +30,7 @@ NO_MODEL = (
     "generate needs a checkpoint: --model FILE, for example --model save/humanml_trans_enc_512/model000475000.pt, with "
     "the args.json of its archive beside it. None comes with thetafit yet. MDM's README, "
     'https://github.com/GuyTevet/motion-diffusion-model, says under "Download the pretrained models" where to get '
-    "them; checkpoints that `train.py` makes do as well (docs/mdm.md)."
+    "them; what MDM.export writes after a training of your own does as well (docs/mdm.md)."
 )
 
 
@@ -89,12 +89,15 @@ def generate_files(request: Request, out: str, device: str) -> Path:
     if checkpoint.denoiser.config.condition == "text":
         text = text_encoder(checkpoint.args["text_encoder_type"], request.clip).encode(texts)
     _claim(folder, request)
-    seeds = sample_seeds(request.seed, len(texts) // request.num_repetitions, request.num_repetitions)
+    samples = len(texts) // request.num_repetitions
+    seeds = sample_seeds(request.seed, samples, request.num_repetitions)
     progress.total = generator.evaluations(len(seeds), frames)
     motion = generator(seeds, frames, text, prefix)
     joints = features_to_joints(statistics.denormalize(motion))
-    _write(folder, joints, texts, len(texts) // request.num_repetitions)
-    _film(folder, joints, texts, len(texts) // request.num_repetitions, dataset)
+    if not joints.isfinite().all():
+        raise InputError(f"{request.model}: its motion is not finite; are the weights whole, and its own?")
+    _write(folder, joints, texts, samples)
+    _film(folder, joints, texts, samples, dataset)
     return folder / "results.npy"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from fitting.cli import main
 from fitting.data import load_motions
-from fitting.generate import find_statistics
+from fitting.generate import Progress, find_statistics
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint, save_checkpoint
 from models.mdm.denoiser import Condition, Denoiser
@@ -275,6 +276,22 @@ def test_checkpoints_that_want_something_else(tmp_path, options, said, capsys):
     stats = tmp_path / "dataset" / "HumanML3D"
     assert generate("walk", "--model", model, "--stats", stats, "--out", tmp_path / "out") == 2
     assert said in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers_write_no_motion(tmp_path, clip, capsys):
+    model = checkpoint(tmp_path, size=float("nan"))
+    assert generate("walk", "--model", model, "--clip", clip, "--steps", 4, "--out", tmp_path / "out") == 2
+    assert "not finite" in capsys.readouterr().err and not (tmp_path / "out" / "results.npy").exists()
+
+
+def test_the_counter_shows_on_a_terminal_only(capsys, monkeypatch):
+    progress = Progress()
+    progress.total = 2
+    progress()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress()
+    assert capsys.readouterr().err.endswith("2/2\n")
 
 
 def test_without_a_checkpoint_it_says_which(tmp_path, capsys):
