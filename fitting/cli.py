@@ -35,6 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     commands = {
         "fit": fit,
+        "generate": generate,
         "convert": convert,
         "inspect": inspect,
         "prepare": prepare,
@@ -52,6 +53,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
+    commands.add_subcommand("generate", generate_parser(), help="make motion from sentences with a checkpoint of MDM")
     commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
@@ -184,6 +186,34 @@ def fit_parser() -> ArgumentParser:
     return parser
 
 
+def generate_parser() -> ArgumentParser:
+    """The arguments of `thetafit generate`."""
+    about = "Make motion from sentences with a checkpoint of MDM; write results.npy and films of stick figures."
+    parser = ArgumentParser(description=about, epilog="docs/mdm.md says which checkpoints and files are needed.")
+
+    def add(name: str, metavar: str, text: str, default: object = None, kind: type = str) -> None:
+        text += " (default: %(default)s)" if default is not None else ""
+        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind)
+
+    prompts = "what the person does, each a sentence in quotes"
+    parser.add_argument("prompt", metavar="PROMPT", nargs="*", default=[], help=prompts)
+    parser.add_argument("--out", metavar="DIR", required=True, help="output folder")
+    add("--model", "FILE", "MDM's weights, such as model000475000.pt, with their args.json beside them")
+    add("--stats", "DIR", "folder with Mean.npy and Std.npy of the checkpoint's training data, MDM's dataset/HumanML3D")
+    add("--prompts", "FILE", "a text file with a prompt a line")
+    add("--clip", "FILE", "CLIP's ViT-B-32.pt, where it is not in its usual place; for BERT models DistilBERT's folder")
+    add("--prefix", "FILE", "the motion that models with a prefix (DiP) go on from")
+    add("--seconds", "S", "length of each motion", 6.0, float)
+    add("--num-samples", "N", "motions of each prompt, as samples of their own", 1, int)
+    add("--num-repetitions", "N", "repetitions of all samples", 1, int)
+    add("--guidance", "SCALE", "how much the text counts: by default 2.5, with a prefix 7.5, as in MDM", kind=float)
+    add("--steps", "N", "at most N noise levels, by DPM-Solver++, instead of all in turn as MDM does", kind=int)
+    add("--seed", "N", "the same seed gives the same motion", 10, int)
+    add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
+    parser.add_argument("--fit", action="store_true", help="then `thetafit fit` the motion into the same folder")
+    return parser
+
+
 def comma_list(text: str) -> list[str]:
     """`npz,glb` -> ["npz", "glb"]."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -212,6 +242,31 @@ def fit(config: Namespace) -> int:
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)
     return fit_files(config.sources, config.out, **run, model=model, reading=reading, config=text)
+
+
+def generate(config: Namespace) -> int:
+    """`thetafit generate`."""
+    from fitting.generate import NO_MODEL, Request, generate_files, read_prompts
+
+    if config.model is None:
+        raise InputError(NO_MODEL)
+    names = (
+        "model",
+        "stats",
+        "clip",
+        "prefix",
+        "seconds",
+        "num_samples",
+        "num_repetitions",
+        "guidance",
+        "steps",
+        "seed",
+    )
+    request = Request(read_prompts(config.prompt, config.prompts), **{name: config[name] for name in names})
+    results = generate_files(request, config.out, config.device)
+    if not config.fit:
+        return 0
+    return fit(fit_parser().parse_args([str(results), "--out", config.out, "--device", config.device]))
 
 
 def convert(config: Namespace) -> int:

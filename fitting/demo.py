@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.export.atomic import atomic_path
 from fitting.report import joint_errors_mm
+from fitting.results_file import save_results
 from models.body import BodyModel
 from models.keyed import walk_and_pick_up
 
@@ -17,15 +17,7 @@ def write_results(path: Path) -> None:
     """The 22 joints of the keyed motion as a results.npy of one sample."""
     truth = walk_and_pick_up()
     joints = BodyModel.load().joints(truth.betas, truth.thetas, truth.transl)[:, :22]
-    content = {
-        "motion": joints.permute(1, 2, 0)[None].numpy(force=True).astype(np.float32),
-        "text": [truth.text],
-        "lengths": np.array([len(joints)]),
-        "num_samples": 1,
-        "num_repetitions": 1,
-    }
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.array(content, dtype=object))
+    save_results(path, joints.permute(1, 2, 0)[None].numpy(force=True), [truth.text], [len(joints)], samples=1)
 
 
 def errors_against_truth(fitted: Path) -> dict[str, float]:

@@ -16,6 +16,7 @@ KIT_JOINTS = (  # sides as HumanML3D's code has them; MMM's own names have them 
     "left_shoulder", "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "right_metatarsal",
     "right_toe", "left_hip", "left_knee", "left_ankle", "left_metatarsal", "left_toe",
 )
+KIT_PARENTS = (-1, 0, 1, 2, 3, 3, 5, 6, 3, 8, 9, 0, 11, 12, 13, 14, 0, 16, 17, 18, 19)
 KIT_SHOWS = {
     "root": "mid_hip", "belly": "spine1", "chest": "spine3", "right_metatarsal": None, "left_metatarsal": None,
     "right_toe": "right_foot", "left_toe": "left_foot",
@@ -137,7 +138,7 @@ SKELETONS = {
             SMPL_PARENTS[:22] + _finger_parents(),
             tuple(joint if joint in POINTS else None for joint in _SMPLH),
         ),
-        _by_name("kit", KIT_JOINTS, KIT_SHOWS, unit=0.001, fps=12.5),
+        replace(_by_name("kit", KIT_JOINTS, KIT_SHOWS, unit=0.001, fps=12.5), parents=KIT_PARENTS),
         _by_name("body25", BODY25_JOINTS, BODY25_SHOWS, fps=30.0, alone=False),
         _by_name("h36m", H36M_JOINTS, H36M_SHOWS, fps=50.0, alone=False),
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 from fitting.render.camera import Camera, follow, frame_all, orientation
 from fitting.render.caption import caption_overlay, draw_caption
 from fitting.render.scene import BODY, GHOST, Stage, encode, over
+from fitting.render.sticks import StickFigure
 from models.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ class PosedBodies:
     They are made a few frames at a time, so that the longest clip needs no more memory than a short one.
     """
 
+    colour = BODY
+
     def __init__(self, result: "FitResult", device: torch.device | str = "cpu"):
         self.result, self.device = result, torch.device(device)
+        self.fps, self.text = result.fps, result.motion.text or ""
         self.faces = result.body.faces.to(device)
         self.transl = (result.transl.double() - result.transl[0].double()).to(result.transl.dtype)
 
@@ -55,6 +59,11 @@ class PosedBodies:
         """(L, J, 3) metres."""
         return self._pose(self.result.body.joints, slice(None))
 
+    def across(self) -> Tensor:
+        """(L, 3): from the right hip to the left."""
+        joints = self.joints()
+        return joints[:, 1] - joints[:, 2]
+
     def batches(self) -> Iterator[slice]:
         batch = BATCH[self.device.type]
         return (slice(start, start + batch) for start in range(0, len(self), batch))
@@ -66,6 +75,11 @@ class PosedBodies:
 
 
 def write_film(result: "FitResult", path: str | Path, size: int = 512, device: torch.device | str = "cpu") -> None:
+    """`save_film` of a fit's mesh."""
+    save_film(PosedBodies(result, device), path, size)
+
+
+def save_film(clip: PosedBodies | StickFigure, path: str | Path, size: int) -> None:
     """Write an h264 mp4 of size x size pixels, one picture a frame, at the clip's rate; browsers play it as it loads.
 
     path: its suffix does not matter. Raises InputError where size is odd or below 64.
@@ -73,30 +87,30 @@ def write_film(result: "FitResult", path: str | Path, size: int = 512, device: t
     if size < 64 or size % 2:
         raise InputError(f"A film of {size} x {size} pixels: h264 wants an even size, at least 64. Try 512.")
     with av.open(str(Path(path).absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(result.fps).limit_denominator(1001))
+        stream = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
         stream.width = stream.height = size
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
         stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        for picture in film_frames(PosedBodies(result, device), size):
+        for picture in film_frames(clip, size):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
         container.mux(stream.encode())
 
 
-def film_frames(clip: PosedBodies, size: int) -> Iterator[np.ndarray]:
+def film_frames(clip: PosedBodies | StickFigure, size: int) -> Iterator[np.ndarray]:
     """The film's pictures (size, size, 3) uint8, half from the front, by a camera that goes along with the person."""
-    azimuth = _facing(clip.joints()) - math.radians(40)
+    azimuth = _facing(clip.across()) - math.radians(40)
     rotation = orientation(azimuth, math.radians(13)).to(clip.device)
     boxes, stage = _survey(clip, rotation, azimuth)
-    ink, opacity = caption_overlay(size, clip.result.motion.text or "")
+    ink, opacity = caption_overlay(size, clip.text)
     boxes[:, 0, 1] -= 0.6 * len(ink) / size * (boxes[:, 1, 1] - boxes[:, 0, 1]).amax()  # the caption wants some room
-    camera = follow(boxes, rotation, clip.result.fps, size)
+    camera = follow(boxes, rotation, clip.fps, size)
 
     def draw(frames: slice) -> np.ndarray:
         vertices, view = clip.vertices(frames), camera.at(frames)
         lit, floor = stage.light(vertices), stage.floor(view)
         ground = stage.floor_colour(floor, stage.lights.at_floor(lit, floor), view)
-        pictures = encode(over(stage.body(vertices, lit, view), ground)).cpu().numpy()
+        pictures = encode(over(stage.body(vertices, lit, view, clip.colour), ground)).cpu().numpy()
         rows = pictures[:, size - len(ink) :]
         rows[:] = rows + opacity * (ink - rows) + 0.5
         return pictures
@@ -143,7 +157,7 @@ def draw_poster(clip: PosedBodies) -> np.ndarray:
     joints = clip.joints()
     track = joints[:, 0, [0, 2]]
     travels = TRAVEL[0] < float((track.amax(0) - track.amin(0)).norm()) < TRAVEL[1]
-    facing = _facing(joints)
+    facing = _facing(clip.across())
     azimuth = _side_view(track, facing) if travels else facing - math.radians(25)
     rotation = orientation(azimuth, math.radians(16)).to(clip.device)
     _, stage = _survey(clip, rotation, azimuth)
@@ -171,7 +185,7 @@ def _blend(stage: Stage, meshes: Tensor, progress: list[float], camera: Camera) 
     return picture
 
 
-def _survey(clip: PosedBodies, rotation: Tensor, azimuth: float) -> tuple[Tensor, Stage]:
+def _survey(clip: PosedBodies | StickFigure, rotation: Tensor, azimuth: float) -> tuple[Tensor, Stage]:
     """One pass over all vertices: boxes (L, 2, 3) along the camera's axes, and a stage of the right height and size."""
     boxes, lowest, extent = [], [], 0.0
     for vertices in _side_by_side(clip.vertices, clip.batches(), clip.device):
@@ -188,9 +202,8 @@ def _boxes(vertices: Tensor, rotation: Tensor) -> Tensor:
     return torch.stack([along.amin(1), along.amax(1)], 1)
 
 
-def _facing(joints: Tensor) -> float:
-    """Where the person looks on average, radians from +z towards +x. Forward is (right hip to left hip) x up."""
-    across = joints[:, 1] - joints[:, 2]
+def _facing(across: Tensor) -> float:
+    """Where the person looks on average, radians from +z towards +x. Forward is (right hip to left hip) (L, 3) x up."""
     forward = F.normalize(torch.stack([-across[:, 2], across[:, 0]], 1), dim=1)  # x, z
     mean = forward.mean(0)
     x, z = (mean if mean.norm() > 0.3 else forward[0]).tolist()

@@ -21,8 +21,10 @@ from fitting.render.film import _survey as survey
 from fitting.render.raster import interpolate, rasterise
 from fitting.render.scene import Stage, encode, over
 from fitting.render.scene import _chequer as chequer
+from fitting.render.sticks import StickFigure
 from models.body import BodyModel
 from models.errors import InputError
+from models.skeleton import SKELETONS
 
 # --- the rasteriser ---------------------------------------------------------------------------------------------------
 
@@ -312,6 +314,30 @@ def test_film_decodes_to_what_was_asked(tmp_path):
     assert np.abs(np.stack(frames).astype(int) - drawn).mean() < 3  # colours survive the way through YUV
     data = path.read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")  # plays before it is loaded
+
+
+@pytest.mark.parametrize("name", ["humanml3d", "kit"])
+def test_a_stick_figure_is_closed_around_its_bones(name):
+    skeleton = SKELETONS[name]
+    joints = torch.randn(5, len(skeleton.joints), 3, generator=torch.Generator().manual_seed(0))
+    figure = StickFigure(joints, skeleton, fps=20.0)
+    vertices, bones = figure.vertices(slice(1, 4)), torch.tensor(figure.bones)
+    places = joints[1:4] - joints[:1, :1] * torch.tensor([1.0, 0, 1])
+    ends, starts = places[:, bones[:, 0]], places[:, bones[:, 1]]
+    along = ends - starts
+    share = ((vertices[:, :, None] - starts[:, None]) * along[:, None]).sum(-1) / along.square().sum(-1)[:, None]
+    nearest = starts[:, None] + share.clamp(0, 1)[..., None] * along[:, None]
+    away = (vertices[:, :, None] - nearest).norm(dim=-1).amin(-1)
+    assert away.max() < 0.0321 and len(figure) == 5
+    balls = 12 * len(skeleton.joints)
+    a, b, c = (vertices[:, figure.faces[:, k]] for k in range(3))
+    normals, middles = torch.linalg.cross(b - a, c - a), (a + b + c) / 3
+    centres = places.repeat_interleave(20, 1)
+    faces = 20 * len(skeleton.joints)
+    assert (figure.faces[:faces] < balls).all() and (figure.faces[faces:] >= balls).all()
+    assert ((normals * middles)[:, :faces] - (normals[:, :faces] * centres)).sum(-1).min() > 0  # balls face outwards
+    own = ((starts + ends) / 2).repeat_interleave(16, 1)
+    assert ((middles[:, faces:] - own) * normals[:, faces:]).sum(-1).min() > 0  # and so do tubes
 
 
 def test_film_of_an_odd_size_is_refused(tmp_path):
