@@ -11,7 +11,7 @@ from fitting.solver import SolverName
 from models.body import BodyModel
 from models.errors import InputError
 
-FRAMES_AT_ONCE = 256  # what a core's cache holds; a GPU takes more
+FRAMES_AT_ONCE = 1024  # enough that Python between operations costs little; a GPU takes more
 
 
 def fit(

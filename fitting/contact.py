@@ -9,69 +9,76 @@ from models.body import BodyModel
 from models.skeleton import SMPL_PARENTS
 
 FEET = ((7, 10), (8, 11))  # ankle and foot joint, left and right
-HEIGHT = (0.04, 0.06)  # metres of a foot joint over the floor: surely planted below, surely not above
-SPEED = (0.4, 0.6)  # metres a second, likewise
-HOLD = 60.0  # how much more a planted foot wants to stay than to follow the input
-ROUNDS = 60  # of averaging along a contact: reaches some 6 frames to each side
+ANKLES, BALLS = [7, 8], [10, 11]
+NEAR = 0.05  # metres over the floor below which a foot joint is near it
+HEIGHT = (0.04, 0.06)  # the same, softly: surely near below, surely not above
+SPEED = (0.4, 0.6)  # metres a second: surely planted below, surely not above
+HOLD = 21.0  # how much more a planted foot wants to stay than to follow the input
+ROUNDS = 60  # of averaging along a contact: reaches some 4 frames to each side
+SINK = 0.009  # metres by which a planted foot joint may lie lower than over a flat sole on the floor
 STEADY_BONES = 0.002  # metres: deviation of bone lengths at which a clip is half taken for generated
-SOLE = 0.015  # metres over the lowest point of a foot at rest that belong to its sole
-PARTS = ((0.0, 0.2), (0.4, 0.6), (0.9, 1.0))  # of the sole from back to front: heel, ball, toes
+TILTS, TILT = 8, 0.2  # directions in which a foot is tilted to find where its sole touches, and by which slope
 
 
 @dataclass
 class Contact:
     """By frame of the batch, N = clips x frames; metres.
 
-    weight (N, 2): 0 in the air to 1 planted, left and right; anchors (N, 2, 3): where the foot joints stay; floor (N,):
-    its height. sole (2, 3, 3), sole_dirs (2, 3, 3, betas): heel, ball and toes of each foot at rest from its ankle, and
-    how betas move them.
+    weight (N, 2): 0 in the air to 1 planted, left and right; anchors (N, 2, 3): where the foot joints stay; near
+    (N, 2): as weight, of feet near the floor, planted or not; floor (N,): its height. sole (2, TILTS, 3), sole_dirs
+    (2, TILTS, 3, betas): what of each foot at rest touches the ground first when it is tilted, from its ankle, and how
+    betas move it.
     """
 
     weight: Tensor
     anchors: Tensor
+    near: Tensor
     floor: Tensor
     sole: Tensor
     sole_dirs: Tensor
 
     def rows(self, rows: Tensor) -> "Contact":
         """The contacts of some frames."""
-        by_frame = {f.name: getattr(self, f.name)[rows] for f in fields(self)[:3]}
+        by_frame = {f.name: getattr(self, f.name)[rows] for f in fields(self)[:4]}
         return Contact(**by_frame, sole=self.sole, sole_dirs=self.sole_dirs)
 
 
 def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) -> Contact:
     """Contacts of joints (clips, frames, 22, 3), y up, of which seen (clips, frames, 22) were seen; fps (clips,).
 
-    The floor is the 1st percentile of the foot joints' heights. A clip whose bones keep their lengths was captured, not
-    generated: what slides in it slid, and its contacts count less and less the steadier its bones.
+    The floor is the 1st percentile of the foot joints' heights. A planted foot stays near the floor from one frame to
+    the next, and is slow; its place is the input's path, evened out, no lower than its sole allows. A clip whose bones
+    keep their lengths was captured, not generated: what slides in it slid, and its contacts count less and less the
+    steadier its bones.
     """
-    foot = [pair[1] for pair in FEET]
-    free, joints = (
-        joints[:, :, foot],
-        joints.detach(),
-    )  # only where feet stand follows a derivative, not whether they do
-    points, known = joints[:, :, foot], seen[:, :, foot]
-    heights = torch.where(known, points[..., 1], torch.nan)
+    feet = joints[:, :, BALLS]  # where feet stand and the floor is follows a derivative, not whether they stand
+    points, known = feet.detach(), seen[:, :, BALLS]
+    heights = torch.where(known, feet[..., 1], torch.nan)
     floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1))
-    step = points.diff(dim=1).norm(dim=-1) * fps[:, None, None]
-    step = torch.where(known[:, 1:] & known[:, :-1], step, torch.inf)
-    alone = torch.full_like(points[:, :1, :, 0], torch.inf)
-    speed = torch.minimum(torch.cat((step, alone), 1), torch.cat((alone, step), 1))
-    speed = torch.where(speed.isinf(), 0, speed)  # nothing tells that it moves
-    weight = known * _below(points[..., 1] - floor[:, None, None], HEIGHT) * _below(speed, SPEED)
-    anchors = _still(free, weight)
-    weight = weight * _doubt(joints, seen)[:, None, None]
+    over = points[..., 1] - floor.detach()[:, None, None]
+    low = known * _below(over, HEIGHT)
+    speed = points.diff(dim=1).norm(dim=-1) * fps[:, None, None]
+    stays = _below(speed, SPEED) * low[:, 1:] * low[:, :-1]
+    none = torch.zeros_like(low[:, :1])
+    before, after = torch.cat((none, stays), 1), torch.cat((stays, none), 1)
+    doubt = _doubt(joints, seen)[:, None, None]
+    weight, near = doubt * torch.maximum(before, after), doubt * known * (over < NEAR)
     sole, sole_dirs = _sole(body)
-    spread = floor[:, None].expand(joints.shape[:2]).flatten()
-    return Contact(weight.flatten(0, 1), anchors.flatten(0, 1), spread, sole, sole_dirs)
+    flat = body.rest_template[BALLS, 1] - body.rest_template[ANKLES, 1] - sole[..., 1].amin(1)
+    x, y, z = _still(feet, before, after).unbind(-1)
+    anchors = torch.stack((x, torch.maximum(y, floor[:, None, None] + flat - SINK), z), -1)
+    by_frame = [value.flatten(0, 1) for value in (weight, anchors, near, floor[:, None].expand(joints.shape[:2]))]
+    return Contact(*by_frame, sole, sole_dirs)
 
 
 def _doubt(joints: Tensor, seen: Tensor) -> Tensor:
     """From 0 for a clip with bones of constant length to 1 (clips,), by the deviation of their lengths over time."""
-    known = torch.where(seen[..., None], joints, torch.nan)
-    bones = (known[:, :, 1:] - known[:, :, list(SMPL_PARENTS[1 : joints.shape[2]])]).norm(dim=-1)
-    change = (bones - bones.nanmean(1, keepdim=True)).square().flatten(1).nanmean(1)
-    doubt = torch.nan_to_num(change / (change + STEADY_BONES**2))
+    parents = list(SMPL_PARENTS[1 : joints.shape[2]])
+    known = seen[:, :, 1:] & seen[:, :, parents]
+    bones = torch.where(known[..., None], joints[:, :, 1:] - joints[:, :, parents], 1.0).norm(dim=-1)
+    usual = (bones * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+    change = ((bones - usual) * known).square().sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
+    doubt = change / (change + STEADY_BONES**2)
     return torch.where(doubt > 0.02, doubt, 0)
 
 
@@ -80,11 +87,12 @@ def _below(value: Tensor, gate: tuple[float, float]) -> Tensor:
     return ((gate[1] - value) / (gate[1] - gate[0])).clamp(0, 1)
 
 
-def _still(points: Tensor, weight: Tensor) -> Tensor:
-    """points (clips, frames, 2, 3) evened out along each contact: neighbours pull as far as both are planted."""
-    link = HOLD * weight[:, 1:] * weight[:, :-1]
-    zero = torch.zeros_like(weight[:, :1])
-    before, after = torch.cat((zero, link), 1)[..., None], torch.cat((link, zero), 1)[..., None]
+def _still(points: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """points (clips, frames, 2, 3) evened out along each contact.
+
+    before, after (clips, frames, 2): how far the foot stands from the frame before, and to the one after.
+    """
+    before, after = HOLD * before[..., None], HOLD * after[..., None]
     out = points
     for _ in range(ROUNDS):
         previous, following = torch.cat((out[:, :1], out[:, :-1]), 1), torch.cat((out[:, 1:], out[:, -1:]), 1)
@@ -93,17 +101,14 @@ def _still(points: Tensor, weight: Tensor) -> Tensor:
 
 
 def _sole(body: BodyModel) -> tuple[Tensor, Tensor]:
-    """Heel, ball and toes of both feet from their ankles: (2, 3, 3), and (2, 3, 3, betas)."""
+    """Where each foot touches first when it is tilted, from its ankle: (2, TILTS, 3), and (2, TILTS, 3, betas)."""
     owner = body.weights.argmax(1)
+    angle = 2 * torch.pi * torch.arange(TILTS, device=owner.device) / TILTS
+    up = torch.stack((TILT * angle.sin(), torch.ones_like(angle), TILT * angle.cos()), 1).to(body.v_template)
     points, dirs = [], []
     for ankle, foot in FEET:
         mine = ((owner == ankle) | (owner == foot)).nonzero()[:, 0]
-        low = mine[body.v_template[mine, 1] < body.v_template[mine, 1].min() + SOLE]
-        along = body.v_template[low, 2]
-        for first, last in PARTS:
-            part = low[(along >= along.quantile(first)) & (along <= along.quantile(last))]
-            centre = body.v_template[part].mean(0)
-            centre[1] = body.v_template[part, 1].min()
-            points.append(centre - body.rest_template[ankle])
-            dirs.append(body.shapedirs[part].mean(0) - body.rest_dirs[ankle])
-    return torch.stack(points).unflatten(0, (2, -1)), torch.stack(dirs).unflatten(0, (2, -1))
+        touch = mine[(body.v_template[mine] @ up.T).argmin(0)]
+        points.append(body.v_template[touch] - body.rest_template[ankle])
+        dirs.append(body.shapedirs[touch] - body.rest_dirs[ankle])
+    return torch.stack(points), torch.stack(dirs)

@@ -4,8 +4,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
 
+from fitting.window import averaged
 from models.prior import PosePrior
 
 STEADY = 0.25  # seconds: deviation of the window over which the choice of components is averaged
@@ -74,21 +74,10 @@ class Completion:
 def complete_pose(prior: PosePrior, dims: Tensor, pose: Tensor, mask: Tensor, fps: Tensor) -> Tensor:
     """The 69 numbers of body poses from the fitted ones: pose (clips, frames, d) at dims -> (clips, frames, 69).
 
-    Components are chosen over time (`steady`), so that what the joints cannot see does not jump where the best changes.
+    The choice of components is averaged over time: what joints cannot see does not jump where the best one changes.
     mask (clips, frames): false on padding; fps (clips,).
     """
     completion = Completion(prior, dims, pose.dtype)
     shares = completion.mixture.shares(pose.flatten(0, 1)).unflatten(0, mask.shape)
-    return completion(pose.flatten(0, 1), steady(shares, mask, fps).flatten(0, 1)).unflatten(0, mask.shape)
-
-
-def steady(shares: Tensor, mask: Tensor, fps: Tensor) -> Tensor:
-    """shares (clips, frames, K) averaged in time under a Gaussian of STEADY seconds, over the frames of mask alone."""
-    width = (STEADY * fps[:, None]).to(shares)
-    reach = int(min(3 * width.max(), mask.shape[1] - 1))
-    if reach == 0:
-        return shares
-    window = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(width) / width).square())[:, None]
-    valid = torch.cat((shares, torch.ones_like(shares[..., :1])), 2) * mask[..., None]
-    sums = conv1d(pad(valid.permute(2, 0, 1), (reach, reach)), window, groups=len(shares)).permute(1, 2, 0)
-    return torch.where(mask[..., None], sums[..., :-1] / sums[..., -1:], shares)
+    shares = averaged(shares, mask, STEADY * fps)
+    return completion(pose.flatten(0, 1), shares.flatten(0, 1)).unflatten(0, mask.shape)

@@ -3,7 +3,7 @@
 Fourth differences of a person's joints are far below a millimetre at 20 frames a second, so their robust spread is
 noise: white noise of deviation s has fourth differences of deviation sqrt(70) s. Accelerations are read over a lag of
 several frames, where motion weighs lag^4 times more against noise than between neighbours, and the noise's own share is
-taken away.
+taken away. Generated bones also stretch and shrink, which makes a skeleton's fit shake where it cannot follow.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fitting.rig import CHILD, Rig
+from models.skeleton import SMPL_PARENTS
 
 LAG = 0.25  # seconds
 FEWEST = 8  # frames
@@ -19,6 +20,10 @@ PLAIN = 0.005  # metres: noise well below it is left to the plain fit
 DATA = 1 / 600  # metres: the deviation that the weight of the joints stands for
 STEADY = 0.25  # the share of the noise's acceleration below which motion is not told from rest
 STRENGTH = {"transl": 0.5, "root": 0.5, "joints": 0.4}  # of 1, which a Gaussian model of accelerations would give
+# Smoothing of clips whose bones change length, and the acceleration of lengths, in m/s^2, at which half of it is
+# reached: captured bones have 0; most generated ones 0.05 to 0.8, where the root shakes; some 3 to 14, where all does.
+GENERATED, GENERATED_HALF = {"transl": 2.0, "root": 0.018, "joints": 0.0}, 0.1
+UNEVEN, UNEVEN_HALF = {"transl": 35.0, "root": 1.8, "joints": 0.088}, 2.2
 SHOULDERS, SPINE = (16, 17), (0, 12)  # the lines that show how the root turns
 
 
@@ -30,6 +35,11 @@ class Noise:
     level: Tensor
     trust: Tensor
     smoothing: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """How far the clips (clips,) are to be treated as noisy, from 0 to 1."""
+        return _share(self.level)
 
     def clips(self, index: Tensor | slice) -> "Noise":
         return Noise(self.level[index], self.trust[index], self.smoothing[index])
@@ -52,7 +62,7 @@ def measure(joints: Tensor, fps: Tensor, rig: Rig) -> Noise:
 
 def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     level = noise_level(joints)
-    noisy = level**2 / (level**2 + PLAIN**2)
+    noisy = _share(level)
     trust = (1 + noisy * level**2 / DATA**2).rsqrt()
     ends = [(j, CHILD[j]) if j in CHILD else (rig.parents[j], j) for j in rig.fitted]  # an end turns as its own bone
     bones = [joints[:, :, end] - joints[:, :, start] for start, end in ends]
@@ -63,7 +73,34 @@ def _measure(joints: Tensor, fps: Tensor, lag: int, rig: Rig) -> Noise:
     groups = torch.stack([transl, root, *turns[:-2]], 1)
     strength = [STRENGTH["transl"], STRENGTH["root"]] + [STRENGTH["joints"]] * len(rig.fitted)
     smoothing = (noisy / trust)[:, None] * joints.new_tensor(strength) * 3 / groups.square()
-    return Noise(level, trust, torch.nan_to_num(smoothing, 0))
+    return Noise(level, trust, torch.nan_to_num(smoothing, 0) + (1 - noisy)[:, None] * _uneven(joints, fps, rig))
+
+
+def _uneven(joints: Tensor, fps: Tensor, rig: Rig) -> Tensor:
+    """Smoothing (clips, 2 + fitted) of clips whose bones change length."""
+    stretch = bone_acceleration(joints, fps)[:, None]
+    out = 0.0
+    for weights, half, power in ((GENERATED, GENERATED_HALF, 2), (UNEVEN, UNEVEN_HALF, 4)):
+        share = (stretch / half) ** power
+        groups = [weights["transl"], weights["root"]] + [weights["joints"]] * len(rig.fitted)
+        out = out + share / (1 + share) * joints.new_tensor(groups)
+    return out
+
+
+def bone_acceleration(joints: Tensor, fps: Tensor) -> Tensor:
+    """Root mean square acceleration (clips,) in m/s^2 of bones' lengths: what of a motion no skeleton can follow.
+
+    Less than FEWEST frames tell nothing: 0.
+    """
+    if joints.shape[1] < FEWEST:
+        return joints.new_zeros(len(joints))
+    bones = (joints[:, :, 1:] - joints[:, :, list(SMPL_PARENTS[1 : joints.shape[2]])]).norm(dim=-1)
+    second = bones.diff(n=2, dim=1)
+    return torch.nan_to_num(second.square().flatten(1).nanmean(1).sqrt()) * fps**2
+
+
+def _share(level: Tensor) -> Tensor:
+    return level**2 / (level**2 + PLAIN**2)
 
 
 def noise_level(joints: Tensor) -> Tensor:

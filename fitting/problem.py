@@ -9,8 +9,10 @@ from fitting.contact import Contact
 from fitting.mixture import Mixture
 from fitting.noise import Noise
 from fitting.rig import Rig
+from fitting.window import averaged
 
 TORSO = (1, 2, 16, 17)  # hips and shoulders
+CALM = 0.1  # seconds: deviation of the window over which very noisy targets are averaged
 
 
 @dataclass
@@ -46,6 +48,14 @@ class Problem:
             noise=None if self.noise is None else self.noise.clips(clips),
             contact=None if self.contact is None else self.contact.rows(rows),
         )
+
+    def calmed(self) -> "Problem":
+        """The problem with targets averaged in time, as far as they are noisy: for a start, not for the fit."""
+        if self.noise is None:
+            return self
+        targets = self.targets.unflatten(0, self.mask.shape).flatten(2)
+        width = CALM * self.fps * self.noise.share
+        return replace(self, targets=averaged(targets, self.mask, width).view_as(self.targets))
 
     @property
     def trust(self) -> Tensor | float:

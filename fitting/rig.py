@@ -21,7 +21,7 @@ from models.rotations import axis_angle_to_matrix
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
 
-PART, PART_GPU = 128, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+PART, PART_GPU = 256, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
 
 
 def frames_at_once(device: torch.device) -> int:
@@ -136,32 +136,36 @@ class Posed:
         self.left, self.local = turned or self._turn()  # (N, fitted, 3, 3)
         self._jacobians: dict[str, Tensor] = {}
         self._observed: dict[str, Tensor] = {}
+        self._parts: dict[int, list[tuple[slice, slice, Posed]]] = {}
 
     def _turn(self) -> tuple[Tensor, Tensor]:
         left = so3.left_jacobian(self.pose)
         return left, so3.exp(self.pose, left)
 
-    @cached_property
-    def parts(self) -> list[tuple[slice, slice, "Posed"]]:
-        """Clips, frames, pose: these frames a cache's load at a time, some whole clips or some frames of one."""
-        size = frames_at_once(self.pose.device)
-        if self.count <= size:
-            return [(slice(None), slice(None), self)]
-        clips, frames = max(1, size // self.frames), min(size, self.frames)
-        starts = product(range(0, self.clips, clips), range(0, self.frames, frames))
-        return [self._part(slice(c, c + clips), slice(t, t + frames)) for c, t in starts]
+    def parts(self, shared: int) -> list[tuple[slice, slice, "Posed"]]:
+        """Clips, frames, pose: these frames a cache's load at a time, some whole clips or some frames of one.
 
-    def _part(self, clips: slice, frames: slice) -> tuple[slice, slice, "Posed"]:
+        Neighbouring parts of one clip have `shared` frames in common.
+        """
+        if shared not in self._parts:
+            size = frames_at_once(self.pose.device)
+            clips, frames = max(1, size // self.frames), min(size, self.frames)
+            starts = product(range(0, self.clips, clips), range(0, max(1, self.frames - shared), frames))
+            cuts = [(slice(c, c + clips), slice(t, t + frames + shared)) for c, t in starts]
+            self._parts[shared] = [(*cut, self._part(*cut) if len(cuts) > 1 else self) for cut in cuts]
+        return self._parts[shared]
+
+    def _part(self, clips: slice, frames: slice) -> "Posed":
         state, by_frame = self.state, (self.clips, self.frames)
         times = (x[clips, frames] for x in (state.transl, state.root, state.pose))
         turned = (x.unflatten(0, by_frame)[clips, frames].flatten(0, 1) for x in (self.left, self.local))
-        return clips, frames, Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
+        return Posed(self.rig, State(*times, state.betas[clips]), tuple(turned))
 
     def forget(self) -> None:
         """Drop derivatives, which take more memory than all else, and parts; both are made again when needed."""
         self._jacobians.clear()
         self._observed.clear()
-        self.__dict__.pop("parts", None)
+        self._parts.clear()
 
     def state_by_frame(self) -> State:
         """The same state with every frame a clip of its own, so that each may be moved alone."""

@@ -85,13 +85,14 @@ class SMPLify3D(lightning.LightningModule):
         betas = pad(betas, (0, problem.rig.num_betas - len(betas)))  # bones start as the body's
         state = mean_start(problem, root, betas)
         problem = replace(problem, guess=state.transl.flatten(0, 1))
+        calm = problem.calmed()
         if self.solver == "lm":  # the others are there to repeat what the reference does, which aligns nothing
-            state = aligned_start(problem, state)
+            state = aligned_start(calm, state)
         solutions: dict[str, Solution] = {}
         for name, stage in self.preset.stages.items():
             energy = Energy(stage.terms, problem, stage.unknowns)
             if stage.unknowns == "all" and self.solver == "lm":
-                state = self.best_start(energy, state)
+                state = self.best_start(replace(energy, problem=calm), state)
             steps = stage.iterations if self.solver == "lm" else stage.steps
             solutions[name] = solve(energy, state, steps, stage.tolerance, self.solver)
             state = solutions[name].state
@@ -111,7 +112,7 @@ class SMPLify3D(lightning.LightningModule):
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
         noise = measure(unseen[:, :, :22], fps, rig) if self.preset.follow_noise else None
-        ground = self.preset.has("contact", "floor")
+        ground = self.preset.has("contact", "near", "floor")
         contact = find_contacts(targets[:, :, :22], seen[:, :, :22], fps, body) if ground else None
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])

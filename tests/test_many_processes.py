@@ -39,7 +39,7 @@ def start_and_wait_for_a_clip(files: list[Path], out: Path) -> tuple[subprocess.
     words = [sys.executable, *two(files, out, "--output.formats", "[npz,obj]")]  # OBJ is slow to write
     running = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not list(out.glob("logs/clips/**/*.json")):
+    while not list(out.glob("logs/clips/**/[!.]*.json")):
         assert running.poll() is None and time.monotonic() < until, "no clip was finished"
         time.sleep(0.005)
     return running, int(Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()[0])
@@ -47,7 +47,7 @@ def start_and_wait_for_a_clip(files: list[Path], out: Path) -> tuple[subprocess.
 
 def finished(out: Path) -> dict[str, int]:
     """Clips in the journal, and when the npz of each was written."""
-    clips = [path.relative_to(out / "logs" / "clips").with_suffix("") for path in out.glob("logs/clips/**/*.json")]
+    clips = [path.relative_to(out / "logs" / "clips").with_suffix("") for path in out.glob("logs/clips/**/[!.]*.json")]
     return {str(clip): (out / f"{clip}.npz").stat().st_mtime_ns for clip in clips}
 
 

@@ -83,7 +83,7 @@ def describe(array: np.ndarray) -> tuple[str, str]:
 def _joints(count: int) -> str:
     """What is known about that many joints."""
     for skeleton in SKELETONS.values():
-        if len(skeleton.joints) == count:
+        if len(skeleton.joints) == count and skeleton.alone:
             unit = "millimetres" if skeleton.unit == 0.001 else "metres"
             return f"{skeleton.name}'s {count} joints ({skeleton.joints[0]} ... {skeleton.joints[-1]}), {unit}"
     return JOINT_COUNTS[count].partition("; ")[0]

@@ -32,6 +32,7 @@ def add_motions(report: Report, path: Path, stated: bool) -> None:
     report.facts["fps"] = f"{motions[0].fps:g} ({rate})"
     if texts := list(dict.fromkeys(motion.text for motion in motions if motion.text)):
         report.facts["text"] = " | ".join(texts[:MOST]) + " | ..." * (len(texts) > MOST)
+    report.wrong += dict.fromkeys(note for motion in motions for note in motion.notes)
     if joints := [motion for motion in motions if motion.joints is not None]:
         _add_measures(report, joints)
 

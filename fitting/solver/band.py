@@ -27,25 +27,22 @@ class Loose:
     """Frames that nothing ties: every block for itself, as many at once as suit the device."""
 
     def __init__(self, blocks: Tensor, loading: Tensor):
-        self.step = max(1, frames_at_once(blocks.device) // len(blocks))
+        step = max(1, frames_at_once(blocks.device) // len(blocks))
         self.definite = torch.ones(len(blocks), dtype=torch.bool, device=blocks.device)
-        self.factors = []
-        for part, load in zip(blocks.split(self.step, 1), loading.split(self.step, 1), strict=True):
-            loaded = part.clone()
-            loaded.diagonal(dim1=2, dim2=3).add_(load)
-            lower, info = torch.linalg.cholesky_ex(loaded)
-            self.factors.append(lower)
+        self.factors = torch.empty_like(blocks, memory_format=torch.contiguous_format).mT  # by columns, as LAPACK does
+        for part, load, room in zip(*(x.split(step, 1) for x in (blocks, loading, self.factors)), strict=True):
+            room.copy_(part).diagonal(dim1=2, dim2=3).add_(load)
+            lower, info = torch.linalg.cholesky_ex(room)
+            room.copy_(lower)
             self.definite &= (info == 0).all(1)
 
     def forward(self, right: Tensor) -> Tensor:
         """right (clips, T, D, R) -> the same shape."""
-        parts = zip(self.factors, right.split(self.step, 1), strict=True)
-        return torch.cat([torch.linalg.solve_triangular(lower, part, upper=False) for lower, part in parts], 1)
+        return torch.linalg.solve_triangular(self.factors, right, upper=False)
 
     def backward(self, halfway: Tensor) -> Tensor:
         """What `forward` gives -> (clips, T, D, R)."""
-        parts = zip(self.factors, halfway.split(self.step, 1), strict=True)
-        return torch.cat([torch.linalg.solve_triangular(lower.mT, part, upper=True) for lower, part in parts], 1)
+        return torch.linalg.solve_triangular(self.factors.mT, halfway, upper=True)
 
 
 class Band:

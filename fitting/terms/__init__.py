@@ -1,7 +1,7 @@
 """The residual terms that a preset may name."""
 
 from fitting.terms.base import Normal, Term, residual_term
-from fitting.terms.contact import Contact, Floor
+from fitting.terms.contact import Contact, Floor, Near
 from fitting.terms.joints import Joints, Placement, Torso
 from fitting.terms.pose import Angle, Limits, PosePriorTerm, Preserve, Shape
 from fitting.terms.smoothness import Smoothness
@@ -18,6 +18,7 @@ TERMS: dict[str, type[Term]] = {
     "smoothness": Smoothness,
     "contact": Contact,
     "floor": Floor,
+    "near": Near,
 }
 
 __all__ = ["TERMS", "Normal", "Term", "residual_term"]

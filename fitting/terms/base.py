@@ -44,7 +44,7 @@ class Term:
     """Base of all terms: weight x |residual|^2 a frame."""
 
     weight: float
-    ties_frames: ClassVar[bool] = False  # whether it couples a frame with its neighbours
+    ties_frames: ClassVar[int] = 0  # with how many of the frames after it a frame is coupled, at most two
 
     def residual(self, posed: "Posed", problem: "Problem") -> Tensor:
         """(N, R) residuals; the one thing a new term must write."""

@@ -1,29 +1,28 @@
-"""Terms on the feet: a planted foot stays where it stands, and its sole lies on the floor."""
+"""Terms on the feet: a planted foot stays where it stands, its sole lies on the floor, and no foot is lifted off it."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fitting.contact import FEET
+from fitting.contact import ANKLES, BALLS, FEET, NEAR
 from fitting.problem import Problem
 from fitting.rig import Posed
 from fitting.terms.base import Normal, Term
 
-STANDING = tuple(foot for _, foot in FEET)
-LEVEL = (0, 2)  # x and z
-SOFT, SLACK = 0.005, 0.01  # metres
+SOFT, SLACK = 0.003, 0.004  # metres
+CEILING = NEAR - 0.005  # metres over the floor below which a foot joint near it stays
 
 
 @dataclass
 class Contact(Term):
-    """weight x contact x squared distance over ground of a foot joint from where it stands, in metres."""
+    """weight x contact x squared distance in metres of a foot joint from where it stands."""
 
     def residual(self, posed: Posed, problem: Problem) -> Tensor:
-        return (posed.joints[:, STANDING] - problem.contact.anchors)[..., LEVEL].flatten(1)
+        return (posed.joints[:, BALLS] - problem.contact.anchors).flatten(1)
 
     def _weights(self, problem: Problem) -> Tensor:
-        by_coordinate = problem.contact.weight.repeat_interleave(2, 1)
+        by_coordinate = problem.contact.weight.repeat_interleave(3, 1)
         return self.weight * (by_coordinate.T * problem.trust).T
 
     def energy(self, posed: Posed, problem: Problem) -> Tensor:
@@ -32,16 +31,36 @@ class Contact(Term):
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
         if not problem.contact.weight.any():
             return
-        jacobian = posed.joint_jacobian(unknowns)[:, :, STANDING][..., LEVEL].flatten(2)
+        jacobian = posed.joint_jacobian(unknowns)[:, :, BALLS].flatten(2)
         normal.add(jacobian, self.residual(posed, problem), self._weights(problem))
+
+
+@dataclass
+class Near(Term):
+    """weight x squared height in metres by which a foot joint that the input has near the floor lies above it."""
+
+    def residual(self, posed: Posed, problem: Problem) -> Tensor:
+        return (posed.joints[:, BALLS, 1] - problem.contact.floor[:, None] - CEILING).relu()
+
+    def _weights(self, problem: Problem) -> Tensor:
+        return self.weight * (problem.contact.near.T * problem.trust**2).T
+
+    def energy(self, posed: Posed, problem: Problem) -> Tensor:
+        return (self._weights(problem) * self.residual(posed, problem).square()).sum(-1)
+
+    def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        residual = self.residual(posed, problem)
+        weight = self._weights(problem) * (residual > 0)
+        if weight.any():
+            normal.add(posed.joint_jacobian(unknowns)[:, :, BALLS, 1], residual, weight)
 
 
 @dataclass
 class Floor(Term):
     """weight x contact x squared height in metres by which a planted foot's lowest point misses the floor.
 
-    The lowest of heel, ball and toes, taken softly: -SOFT log sum exp(-height / SOFT), so that it does not jump. Within
-    SLACK of the floor nothing pulls: the floor is found from foot joints, and how they lie over the sole varies.
+    The lowest of the points where its sole touches, taken softly: -SOFT log sum exp(-height / SOFT), so that it does
+    not jump. Within SLACK of the floor nothing pulls.
     """
 
     def residual(self, posed: Posed, problem: Problem) -> Tensor:
@@ -70,16 +89,15 @@ class Floor(Term):
 
     @staticmethod
     def _soles(posed: Posed, problem: Problem) -> Tensor:
-        """World heels, balls and toes (N, 2, 3, 3)."""
+        """World points of the soles (N, 2, TILTS, 3)."""
         contact = problem.contact
-        ankles = [pair[0] for pair in FEET]
         offset = contact.sole + torch.einsum("spck,nk->nspc", contact.sole_dirs, posed.betas)
-        turned = (posed.globals[:, ankles][:, :, None] @ offset[..., None])[..., 0]
-        return posed.joints[:, ankles][:, :, None] + turned
+        turned = (posed.globals[:, ANKLES][:, :, None] @ offset[..., None])[..., 0]
+        return posed.joints[:, ANKLES][:, :, None] + turned
 
     @staticmethod
     def _height_jacobians(posed: Posed, problem: Problem, side: int, points: Tensor, unknowns: str) -> Tensor:
-        """Derivative (N, P, 3) of the heights of a foot's heel, ball and toes; points (N, 2, 3, 3)."""
+        """Derivative (N, P, TILTS) of the heights of a sole's points (N, 2, TILTS, 3)."""
         ankle, foot = FEET[side]
         jacobian = torch.stack([posed.point_jacobian(p, foot, unknowns)[..., 1] for p in points[:, side].unbind(1)], -1)
         if unknowns == "all":

@@ -28,7 +28,7 @@ class Smoothness(Term):
 
     transl: float = 1.0
     root: float = 1.0
-    ties_frames = True
+    ties_frames = 2
 
     def _steps(self, posed: Posed) -> tuple[Tensor, Tensor]:
         """Steps of transl, root and joints (clips, T - 1, 2 + fitted, 3); rotations (clips, T, 1 + fitted, 3, 3)."""

@@ -8,23 +8,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.skeleton import SKELETONS
+from models.skeleton import SMPL_PARENTS
 
 
 @dataclass(frozen=True)
 class FeatureSkeleton:
     """One of the two feature forms.
 
-    name: key of SKELETONS; joints: how many; width: channels of a frame; axes: of joints 1.., the axis along which the
-    bone ending there points at rest; limbs: joints whose chain starts from the root's rotation though they hang on
-    another joint; facing: right and left hip, right and left shoulder; legs: the two bones that give the size;
-    feet: joints of the four contact channels; still: squared displacement to the next frame, in squared file units,
-    below which a foot is in contact; lengths: bones of the data set's uniform skeleton, None where none is known.
+    name: key of SKELETONS; joints: how many; width: channels of a frame; parents: of every joint, -1 for the root;
+    axes: of joints 1.., the axis along which the bone ending there points at rest; limbs: joints whose chain starts
+    from the root's rotation though they hang on another joint; facing: right and left hip, right and left shoulder;
+    legs: the two bones that give the size; feet: joints of the four contact channels; still: squared displacement to
+    the next frame, in squared file units, below which a foot is in contact; lengths: bones of the data set's uniform
+    skeleton, None where none is known.
     """
 
     name: str
     joints: int
     width: int
+    parents: tuple[int, ...]
     axes: tuple[str, ...]
     limbs: tuple[int, int]
     facing: tuple[int, int, int, int]
@@ -32,11 +34,6 @@ class FeatureSkeleton:
     feet: tuple[int, int, int, int]
     still: float
     lengths: tuple[float, ...] | None = None
-
-    @property
-    def parents(self) -> tuple[int, ...]:
-        """Parent of every joint, -1 for the root."""
-        return SKELETONS[self.name].parents
 
     @property
     def rotation_parents(self) -> list[int]:
@@ -49,6 +46,7 @@ class FeatureSkeleton:
         return torch.tensor(signs).to(like)
 
 
+_KIT_PARENTS = (-1, 0, 1, 2, 3, 3, 5, 6, 3, 8, 9, 0, 11, 12, 13, 14, 0, 16, 17, 18, 19)  # the files' own tree
 _T2M_AXES = "+x -x +y -y -y +y -y -y +y +z +z +y +x -x +z -y -y -y -y -y -y"
 _KIT_AXES = "+y +y +y +y +x -y -y -x -y -y +x -y -y +z +z -x -y -y +z +z"
 # Metres, measured on a published clip: in HumanML3D every clip has the bones of the first frame of 000021.
@@ -62,6 +60,7 @@ FEATURE_SKELETONS = {
         "humanml3d",
         22,
         263,
+        SMPL_PARENTS[:22],
         tuple(_T2M_AXES.split()),
         limbs=(13, 14),
         facing=(2, 1, 17, 16),
@@ -74,6 +73,7 @@ FEATURE_SKELETONS = {
         "kit",
         21,
         251,
+        _KIT_PARENTS,
         tuple(_KIT_AXES.split()),
         limbs=(5, 8),
         facing=(11, 16, 5, 8),

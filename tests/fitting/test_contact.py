@@ -6,10 +6,12 @@ import torch
 
 from fitting.contact import find_contacts
 from fitting.data import Motion, collate
+from fitting.metrics import sole_vertices
 from fitting.preset import load_preset
 from fitting.smplify3d import SMPLify3D
 from models.body import BodyModel
 from models.keyed import walk_and_pick_up
+from models.rotations import axis_angle_to_matrix
 from tests.runs import keyed_joints
 
 FPS = torch.tensor([20.0])
@@ -47,7 +49,7 @@ def planted_speed(joints: np.ndarray, planted: np.ndarray) -> float:
 
 def without_contact() -> SMPLify3D:
     module = SMPLify3D()
-    for name in ("contact", "floor"):
+    for name in ("contact", "near", "floor"):
         del module.preset.stages["pose"].terms[name]
     return module
 
@@ -97,9 +99,33 @@ def test_the_sole_comes_to_the_floor():
     assert depth["held"] < 0.8 * depth["free"]
 
 
+def test_no_foot_is_lifted_off_the_floor():
+    """A foot that the input drags under 5 cm stays there, though its leg is too short in the input's bones."""
+    joints = generated(40)
+    joints[:, [5, 8, 11], 1] += np.clip(0.045 - joints[:, 11:, 1][:, :1], 0, None)
+    low = joints[:, FEET, 1] - np.percentile(joints[:, FEET, 1], 1) < 0.05
+    batch = collate([Motion("clip", "test", joints=joints)])
+    ours = SMPLify3D().fit(batch)[0].joints().numpy()[:, FEET, 1] - np.percentile(joints[:, FEET, 1], 1)
+    assert low.mean() > 0.3 and (ours[low] > 0.05).mean() < 0.03
+
+
+def test_the_sole_is_the_mesh_s():
+    """The lowest of the points of a tilted foot is the foot's lowest vertex, within 4 mm."""
+    body = BodyModel.load()
+    found = contacts(generated(4))
+    thetas = torch.zeros(24, 3)
+    for tilt in torch.tensor([[0.2, 0, 0], [-0.3, 0, 0], [0, 0, 0.2], [0.2, 0, -0.2], [0, 0.5, 0]]):
+        thetas[0] = tilt
+        vertices = body.vertices(torch.zeros(10), thetas, torch.zeros(3))
+        ankles = body.joints(torch.zeros(10), thetas, torch.zeros(3))[[7, 8]]
+        points = ankles[:, None] + found.sole @ axis_angle_to_matrix(tilt).mT
+        for side, sole in enumerate(sole_vertices(body.weights, body.v_template)):
+            assert -1e-6 < float(points[side, :, 1].min() - vertices[sole, 1].min()) < 0.004
+
+
 def test_off_switch():
-    assert load_preset("careful").has("contact", "floor")
-    assert not load_preset("quick").has("contact", "floor")
+    assert all(load_preset("careful").has(name) for name in ("contact", "near", "floor"))
+    assert not load_preset("quick").has("contact", "near", "floor")
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

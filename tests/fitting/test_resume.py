@@ -31,7 +31,7 @@ def kill_in_the_middle(words: list[str], out: Path) -> None:
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while time.monotonic() < until and running.poll() is None:
-        if list(out.glob("logs/clips/**/*.json")) and list(out.glob("**/.*tmp-*")):
+        if list(out.glob("logs/clips/**/[!.]*.json")) and list(out.glob("**/.*tmp-*")):
             break
         time.sleep(0.001)
     running.send_signal(signal.SIGKILL)
@@ -43,7 +43,7 @@ def test_a_killed_run_leaves_whole_files_and_resume_finishes_it(tmp_path: Path) 
     files, out, straight = sources(tmp_path), tmp_path / "out", tmp_path / "straight"
     words = command("fit", *files, "--out", out, *SLOW)
     kill_in_the_middle(words, out)
-    done = {path.stem for path in out.glob("logs/clips/**/*.json")}
+    done = {path.stem for path in out.glob("logs/clips/**/[!.]*.json")}
     assert 0 < len(done) < CLIPS and not (out / "report.json").exists()
     for path in out.rglob("walk*.npz"):
         with np.load(path) as arrays:

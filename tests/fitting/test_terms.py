@@ -52,6 +52,7 @@ def make(
     joints = problem.targets[:, :22].unflatten(0, (clips, frames))
     problem.contact = find_contacts(joints, problem.mask[..., None].expand(-1, -1, 22), problem.fps, body)
     problem.contact.weight = torch.rand(count, 2, dtype=DOUBLE)
+    problem.contact.near = torch.rand(count, 2, dtype=DOUBLE)
     return problem, state
 
 
@@ -74,7 +75,7 @@ def gradients(
 
 
 @pytest.mark.parametrize("unknowns", ["rigid", "all"])
-@pytest.mark.parametrize("name", ["joints", "torso", "smoothness", "contact", "floor"])
+@pytest.mark.parametrize("name", ["joints", "torso", "smoothness", "contact", "near", "floor"])
 def test_gradient_of_rigid_terms(name, unknowns):
     problem, state = make("visible")
     expected, own, _ = gradients(TERMS[name](2.0, **OPTIONS.get(name, {})), problem, state, unknowns)
