@@ -136,6 +136,7 @@ class Clip {
   }
 
   show(frame) {
+    this.action.paused = false; // three.js pauses an action for good where it has come to its end
     this.mixer.setTime(Math.min(frame / this.entry.fps, this.action.getClip().duration));
     this.scene.updateMatrixWorld(true);
     this.joints.show(Math.round(frame));
