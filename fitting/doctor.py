@@ -26,7 +26,7 @@ OPTIONAL = {  # module: what it is for, and what installs it
     "smplx": ("SMPL-H and SMPL-X model files (non-commercial licence)", "pip install 'thetafit[smplx]'"),
     "h5py": ("neutral_smpl_mean_params.h5", "pip install 'thetafit[h5]'"),
     "wandb": ("--logger wandb", "pip install wandb"),
-    "pytorch3d": ("its own renderer, never required", "compile it: README, section on pytorch3d"),
+    "pytorch3d": ("its own renderer, never required", "pip install 'thetafit[pytorch3d]' (half an hour of compiling)"),
     "transformers": ("MDM checkpoints with a DistilBERT text encoder", "pip install transformers"),
 }
 TORCH = """
