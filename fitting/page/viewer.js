@@ -170,6 +170,11 @@ function showNumbers(entry) {
   $("curves").innerHTML = entry.curves.map(curve).join("");
 }
 
+// Text for use inside markup: names of stages and terms come from a preset, which may be anybody's.
+function escaped(text) {
+  return text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+}
+
 // An SVG of the energy of each term over the iterations of a stage, on a logarithmic scale.
 function curve({ stage, terms }) {
   const values = Object.values(terms).flat().filter((value) => value > 0);
@@ -182,8 +187,8 @@ function curve({ stage, terms }) {
     const points = terms[name].map((value, j) => (value > 0 ? point(value, j) : "")).filter(Boolean);
     return `<polyline fill="none" stroke="${hue(i)}" points="${points.join(" ")}"/>`;
   });
-  const legend = names.map((name, i) => `<span style="color:${hue(i)}">${name}</span>`).join(" ");
-  return `<figure><figcaption>${stage}: ${legend}</figcaption><svg viewBox="0 0 280 104">${lines.join("")}</svg></figure>`;
+  const legend = names.map((name, i) => `<span style="color:${hue(i)}">${escaped(name)}</span>`).join(" ");
+  return `<figure><figcaption>${escaped(stage)}: ${legend}</figcaption><svg viewBox="0 0 280 104">${lines.join("")}</svg></figure>`;
 }
 
 // ---- playing

@@ -86,6 +86,15 @@ def test_it_names_every_clip_and_shows_words_as_words(browser):
 
 
 @needs_chromium
+def test_names_in_curves_are_no_markup(browser):
+    stage = """{stage: '<img src=x onerror="window.ran = 1">', terms: {'<b>joints</b>': [2, 1]}}"""
+    browser.run(f"thetafit.loaded.get(0).entry.curves = [{stage}]; thetafit.open(0)")
+    assert browser.run("document.querySelectorAll('#curves img, #curves b').length") == 0
+    assert browser.run("document.querySelector('#curves figcaption').textContent").startswith("<img src=x")
+    assert browser.run("window.ran") is None
+
+
+@needs_chromium
 def test_boxes_hide_what_they_name(browser):
     for box, shown in (("body", "clip.scene"), ("skeleton", "clip.joints.group"), ("input", "clip.input.group")):
         visible = browser.run(f"thetafit.{shown}.visible")
