@@ -34,6 +34,7 @@ class CurvedEnergy(Energy):
         return posed, values.mean(2, keepdim=True).expand_as(values)
 
     def normal(self, posed: Posed, room: Normal | None = None) -> Normal:
+        """Half gradient and half true second derivatives of all frames, as Energy.normal gives Gauss-Newton's."""
         normal = super().normal(posed, room)
         if self.unknowns == "all":
             add_joint_curvature(normal, posed, *self._forces(posed))

@@ -34,6 +34,8 @@ def moves(*steps: tuple, seconds: float) -> dict[str, list[Hold]]:
 
 
 def walk(direction: float = 0.0, longest: float = 0.75, pose: Pose = STAND) -> Maker:
+    """Steps in a direction (degrees from where the person faces), each up to `longest` metres, the arms in a pose."""
+
     def script(rng: Rng) -> Script:
         steps, length = int(rng.integers(3, 7)), rng.uniform(0.65, 1) * longest
         feet, end = footsteps(
@@ -66,6 +68,8 @@ def run(direction: float, length: float, steps: tuple[int, int]) -> Maker:
 
 
 def turn(angle: float) -> Maker:
+    """A turn on the spot by about so many degrees to the left."""
+
     def script(rng: Rng) -> Script:
         steps = 2 if abs(angle) < 100 else 4
         feet, end = footsteps(
@@ -78,6 +82,8 @@ def turn(angle: float) -> Maker:
 
 
 def circle(sign: int) -> Maker:
+    """A walk along a circle, to the left for sign 1, to the right for -1."""
+
     def script(rng: Rng) -> Script:
         steps = int(rng.integers(8, 11))
         feet, end = footsteps(
@@ -90,6 +96,8 @@ def circle(sign: int) -> Maker:
 
 
 def sidestep(sign: int) -> Maker:
+    """Steps to the left for sign 1, to the right for -1; the feet never cross."""
+
     def script(rng: Rng) -> Script:
         count, length, pace = int(rng.integers(2, 5)), rng.uniform(0.28, 0.45), rng.uniform(0.4, 0.5)
         leading, closing = ("left", "right") if sign > 0 else ("right", "left")

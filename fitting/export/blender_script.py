@@ -39,6 +39,7 @@ def call(operator, **options) -> None:
 
 
 def write_fbx(target: str, scene: bpy.types.Scene) -> None:
+    """Armature and mesh as FBX, every frame keyed."""
     call(
         bpy.ops.export_scene.fbx,
         filepath=target,
@@ -52,6 +53,7 @@ def write_fbx(target: str, scene: bpy.types.Scene) -> None:
 
 
 def write_usd(target: str, scene: bpy.types.Scene) -> None:
+    """UsdSkel with blend shapes, y up."""
     call(
         bpy.ops.wm.usd_export,
         filepath=target,
@@ -66,6 +68,7 @@ def write_usd(target: str, scene: bpy.types.Scene) -> None:
 
 
 def write_alembic(target: str, scene: bpy.types.Scene) -> None:
+    """The places of the vertices in every frame."""
     call(
         bpy.ops.wm.alembic_export,
         filepath=target,
