@@ -154,13 +154,13 @@ class TextMotionData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the entries of the splits that the stage reads. Raises InputError when one has nothing to read."""
+        self.statistics = Statistics.load(self.folder)
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage or "fit", ("test",)):
             if split not in self.crops:
                 self.crops[split] = self._crops(split)
 
     def _crops(self, split: str) -> TextMotionCrops:
-        statistics = Statistics.load(self.folder)
-        width = len(statistics.mean)
+        width = len(self.statistics.mean)
         names = read_names(self.folder, split)
         shortest, end = LIMITS[width]
         found = entries(usable(read_clips(self.folder, names), width), (max(shortest, self.window), end))
@@ -170,7 +170,7 @@ class TextMotionData(LightningDataModule):
                 f"{max(shortest, self.window)} and below {end} frames"
             )
         log.info("%s: %d stretches of %d clips", split, len(found), len({entry.clip for entry in found}))
-        return TextMotionCrops(self.folder, found, statistics, self.window, self.seed)
+        return TextMotionCrops(self.folder, found, self.statistics, self.window, self.seed)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled; what does not fill a batch is left out of the epoch."""
