@@ -132,10 +132,13 @@ class TextMotionData(LightningDataModule):
         pred_len: int = 0,
         workers: int = 0,
         seed: int = 0,
+        stats: str | None = None,
     ):
         """batch_size: of one process, less where a split is smaller.
 
-        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops.
+        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops;
+        stats: folder of the Mean.npy and Std.npy to normalise by, the data's own by default. A fine-tuning needs those
+        of the training before.
         """
         super().__init__()
         if batch_size < 1 or min(context_len, pred_len, workers) < 0:
@@ -144,6 +147,7 @@ class TextMotionData(LightningDataModule):
             raise InputError("context_len and pred_len go together: frames given, frames predicted")
         self.folder, self.batch_size, self.workers, self.seed = Path(folder), batch_size, workers, seed
         self.context, self.window = context_len, context_len + pred_len
+        self.stats = Path(stats or folder)
         self.crops: dict[str, TextMotionCrops] = {}
 
     def prepare_data(self) -> None:
@@ -154,7 +158,7 @@ class TextMotionData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the entries of the splits that the stage reads. Raises InputError when one has nothing to read."""
-        self.statistics = Statistics.load(self.folder)
+        self.statistics = Statistics.load(self.stats)
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage or "fit", ("test",)):
             if split not in self.crops:
                 self.crops[split] = self._crops(split)

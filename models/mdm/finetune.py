@@ -6,11 +6,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint
 from models.mdm.denoiser import Denoiser
+from models.mdm.normalization import Statistics
 
 # What may be another in a fine-tuning than in the training before: no weight has its shape or meaning from it.
 FREE = {"dropout", "condition_drop", "mask_frames", "time_token", "context_len", "pred_len"}
@@ -33,6 +35,19 @@ def start_from(path: str | Path, options: dict[str, Any]) -> tuple[Denoiser, dic
     network = Denoiser(config)
     network.load_state_dict(checkpoint.denoiser.state_dict())
     return network, complete
+
+
+def check_statistics(path: str | Path, of_data: Statistics) -> None:
+    """Raises InputError where Mean.npy and Std.npy beside weights file `path`, if any, are others than the data's."""
+    folder = Path(path).parent
+    if not (folder / "Mean.npy").is_file():
+        return
+    own = Statistics.load(folder)
+    if not (torch.allclose(own.mean, of_data.mean) and torch.allclose(own.std, of_data.std)):
+        raise InputError(
+            f"the data are normalised by other numbers than {path} was trained with, so the network would see a "
+            f"stranger's motion: set data.stats to {folder}"
+        )
 
 
 def freeze_parts(network: nn.Module, patterns: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
 from models.mdm.denoiser import Condition, Denoiser
 from models.mdm.diffusion import noise_schedule
-from models.mdm.finetune import freeze_parts, start_from
+from models.mdm.finetune import check_statistics, freeze_parts, start_from
 from models.mdm.lora import LAYERS, add_adapters, merged
 from models.mdm.losses import GeometricWeights, loss_terms
 from models.mdm.timesteps import TimestepSampler
@@ -136,6 +136,8 @@ class MDM(LightningModule):
             raise InputError("actions and goals are not trained here: batches carry texts; weights that have them load")
         if self.trainer.datamodule is not None:
             self._check_data(next(iter(self.trainer.datamodule.val_dataloader())))
+            if self.hparams.init_from is not None:
+                check_statistics(self.hparams.init_from, self.trainer.datamodule.statistics)
 
     def _check_data(self, batch: Batch) -> None:
         """What of a batch does not fit the network is named before training starts."""
