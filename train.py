@@ -73,10 +73,13 @@ class Run(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except ValueError as error:  # jsonargparse wraps what a constructor raises
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            raise
+        except ValueError as error:  # jsonargparse wraps what a constructor raises, once a level
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
 
     def after_instantiate_classes(self) -> None:
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):

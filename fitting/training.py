@@ -157,9 +157,15 @@ class Samples(Callback):
         self.done = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: MDM) -> None:
-        """Choose the clips. Raises InputError for levels that the network has not, or clips too few."""
+        """Choose the clips, from the training's where there are too few to validate on. Raises InputError for levels
+        that the network has not, and where there is one clip in all.
+        """
         self._generator(pl_module)
-        self.examples = examples(trainer.datamodule.val_dataloader(), self.count)
+        data = trainer.datamodule
+        self.examples = examples(data.val_dataloader(), self.count)
+        self.examples += examples(data.train_dataloader(), self.count - len(self.examples))
+        if len(self.examples) < 2:
+            raise InputError("there is one clip in all; samples are held against two or more: leave Samples out")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: MDM, *_: Any) -> None:
         step = trainer.global_step
@@ -216,12 +222,9 @@ class Samples(Callback):
 
 
 def examples(loader: DataLoader, count: int) -> list[Example]:
-    """So many clips from all over a loader. Raises InputError where it has fewer than two."""
+    """So many clips from all over a loader, or all that it has."""
     clips = len(loader) * loader.batch_size
-    found = list(islice(_rows(loader), 0, None, max(clips // count, 1)))[:count]
-    if len(found) < 2:
-        raise InputError(f"{clips} clips to validate on; samples are held against two or more")
-    return found
+    return list(islice(_rows(loader), 0, None, max(clips // max(count, 1), 1)))[:count]
 
 
 def _rows(loader: DataLoader) -> Iterator[Example]:

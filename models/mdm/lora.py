@@ -4,21 +4,19 @@ Merging leaves a network with its usual names and shapes, so that what was train
 Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021.
 """
 
-import copy
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.errors import InputError
+from models.mdm.denoiser import Denoiser
 from models.mdm.finetune import matching
 
 # Projections of attention into and out of its heads, and the two layers behind it.
 LAYERS = ("seqTrans*attn.in_proj_weight", "seqTrans*attn.out_proj.weight", "seqTrans*.linear?.weight")
-Network = TypeVar("Network", bound=nn.Module)
 
 
 class LowRank(nn.Module):
@@ -53,10 +51,16 @@ def add_adapters(network: nn.Module, rank: int, alpha: float, layers: Sequence[s
         parametrize.register_parametrization(network.get_submodule(place), attribute, adapter)
 
 
-def merged(network: Network) -> Network:
-    """A copy of the network in which every adapter has become part of its weight."""
-    network = copy.deepcopy(network)
-    for module in list(network.modules()):
-        for name in list(module.parametrizations) if parametrize.is_parametrized(module) else ():
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return network
+def merged(network: Denoiser) -> Denoiser:
+    """The network without adapters: each has become part of its weight. Tensors are shared where nothing changed.
+
+    Built anew, because PyTorch takes a parametrization off every copy of a module at once.
+    """
+    state = {name: value for name, value in network.state_dict().items() if ".parametrizations." not in name}
+    for place, module in network.named_modules():
+        for attribute in module.parametrizations if parametrize.is_parametrized(module) else ():
+            state[f"{place}.{attribute}"] = getattr(module, attribute).detach()
+    with torch.device("meta"):
+        plain = Denoiser(network.config)
+    plain.load_state_dict(state, assign=True)
+    return plain.train(network.training)
