@@ -75,10 +75,9 @@ class Checkpoints(CheckpointCallback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps, self.lowest = dict(state["steps"]), state["lowest"]
 
-    def on_fit_start(self, trainer: Trainer, pl_module: MDM) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: MDM) -> None:
         """Writes the statistics of the data, without which weights are of no use."""
         if trainer.is_global_zero:
-            Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
             trainer.datamodule.statistics.save(Path(trainer.default_root_dir))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: MDM, *_: Any) -> None:
@@ -120,8 +119,10 @@ class Lines(Callback):
     """Where no bar shows a run's progress: what is trained, and a line a validation."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: MDM) -> None:
-        trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        print(f"{trained} parameters are trained, in {trainer.default_root_dir}", flush=True)
+        if trainer.is_global_zero:
+            sizes = [(p.numel(), p.requires_grad) for p in pl_module.denoiser.parameters()]
+            trained, whole = sum(size for size, own in sizes if own), sum(size for size, _ in sizes)
+            print(f"{trainer.default_root_dir}: {trained} of {whole} parameters are trained, {trained / whole:.1%}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: MDM) -> None:
         if trainer.progress_bar_callback is None and trainer.is_global_zero and not trainer.sanity_checking:

@@ -163,6 +163,11 @@ class TextMotionData(LightningDataModule):
             if split not in self.crops:
                 self.crops[split] = self._crops(split)
 
+    @property
+    def captions(self) -> list[str]:
+        """Everything that is said of the training clips."""
+        return [caption.text for entry in self.crops["train"].entries for caption in entry.captions]
+
     def _crops(self, split: str) -> TextMotionCrops:
         width = len(self.statistics.mean)
         names = read_names(self.folder, split)

@@ -27,6 +27,7 @@ from models.mdm.finetune import check_statistics, freeze_parts, start_from
 from models.mdm.lora import LAYERS, add_adapters, merged
 from models.mdm.losses import GeometricWeights, loss_terms
 from models.mdm.timesteps import TimestepSampler
+from models.mdm.words import WordText
 
 TRAINING, VALIDATION, DROPOUT = range(3)  # whose draws a seed is for
 
@@ -141,10 +142,13 @@ class MDM(LightningModule):
             raise InputError("a network of sentences needs an encoder of texts; set `unconstrained` to train without")
         if config.condition == "action" or config.goals:
             raise InputError("actions and goals are not trained here: batches carry texts; weights that have them load")
-        if self.trainer.datamodule is not None:
-            self._check_data(next(iter(self.trainer.datamodule.val_dataloader())))
+        data = self.trainer.datamodule
+        if data is not None:
+            if isinstance(self.encoder, WordText):
+                self.encoder.learn(getattr(data, "captions", ()), self.options["words"])
             if self.hparams.init_from is not None:
-                check_statistics(self.hparams.init_from, self.trainer.datamodule.statistics)
+                check_statistics(self.hparams.init_from, data.statistics)
+            self._check_data(next(iter(data.val_dataloader())))
 
     def _check_data(self, batch: Batch) -> None:
         """What of a batch does not fit the network is named before training starts."""
@@ -253,6 +257,8 @@ class MDM(LightningModule):
         return self.denoiser if self.average is None else self.average
 
     def export(self, path: str | Path) -> None:
-        """Writes weights, adapters merged, and options in the reference's form."""
+        """Writes weights, adapters merged, and options in the reference's form; words.json where words are read."""
         average = None if self.average is None else merged(self.average).state_dict()
         save_checkpoint(path, merged(self.denoiser), self.options, average)
+        if isinstance(self.encoder, WordText):
+            self.encoder.vocabulary.save(Path(path).parent)
