@@ -193,7 +193,7 @@ class Samples(Callback):
             logger.log_metrics({f"samples/{name}": value for name, value in shares.items()}, step=trainer.global_step)
         for complaint in complaints(shares):
             log.warning("samples of step %d are %s", trainer.global_step, complaint)
-        self._film(trainer, samples, dataset)
+        self._film(trainer, samples, dataset, module.denoiser.config.condition == "text")
 
     def _sample(self, module: MDM) -> list[Tensor]:
         """A motion an example, as long as it, on the CPU."""
@@ -204,18 +204,18 @@ class Samples(Callback):
             motions.append(generator([seed], len(example.motion), text, example.prefix)[0])
         return motions
 
-    def _film(self, trainer: Trainer, samples: list[Tensor], dataset: str) -> None:
+    def _film(self, trainer: Trainer, samples: list[Tensor], dataset: str, of_text: bool) -> None:
         from fitting.render.film import save_film  # here, because it loads the video library
         from fitting.render.sticks import StickFigure
 
         folder = Path(trainer.default_root_dir) / "samples" / f"step{trainer.global_step:09d}"
-        films = []
-        for number, (joints, example) in enumerate(zip(samples[: self.films], self.examples, strict=False)):
+        films, captions = [], [example.text if of_text else "" for example in self.examples[: self.films]]
+        for number, (joints, text) in enumerate(zip(samples, captions, strict=False)):
             films.append(folder / f"sample{number:02d}.mp4")
-            figure = StickFigure(joints, SKELETONS[SKELETON_NAMES[dataset]], FPS[dataset], example.text)
             with atomic_path(films[-1]) as temporary:
-                save_film(figure, temporary, FILM_SIZE)
-        captions = [example.text for example in self.examples[: len(films)]]
+                save_film(
+                    StickFigure(joints, SKELETONS[SKELETON_NAMES[dataset]], FPS[dataset], text), temporary, FILM_SIZE
+                )
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and films:
                 kinds = ["mp4"] * len(films)
