@@ -81,7 +81,7 @@ class Checkpoints(CheckpointCallback):
             trainer.datamodule.statistics.save(Path(trainer.default_root_dir))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: MDM, *_: Any) -> None:
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step and trainer.global_step % self.every == 0:
             self._save(trainer, pl_module, LAST)
 
     def on_validation_end(self, trainer: Trainer, pl_module: MDM) -> None:
