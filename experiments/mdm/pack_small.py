@@ -20,13 +20,18 @@ RIDGE = 3.0  # takes' worth of doubt about what a word adds to the length
 
 
 def word_seconds(takes: Takes, vocabulary: Vocabulary) -> dict[str, float]:
-    """Seconds that each word of a sentence adds to the motion, and "" any: by ridge regression over the takes."""
+    """Seconds that each word of a sentence adds to the motion, and "" any: by ridge regression over the takes.
+
+    With a standard deviation more, so that few motions are cut short; one that is done early stands still.
+    """
     rows = np.zeros((len(takes), len(vocabulary.words) + 1))
     rows[:, 0] = 1
     for row, text in zip(rows, takes.texts, strict=True):
         row[vocabulary.read(str(text))[0]] = 1
     doubt = RIDGE * np.eye(rows.shape[1])
-    seconds = np.linalg.solve(rows.T @ rows + doubt, rows.T @ (takes.lengths / FPS))
+    true = takes.lengths / FPS
+    seconds = np.linalg.solve(rows.T @ rows + doubt, rows.T @ true)
+    seconds[0] += np.std(rows @ seconds - true)
     return {word: round(float(value), 3) for word, value in zip(("", *vocabulary.words), seconds, strict=True)}
 
 
