@@ -1,4 +1,4 @@
-"""The text-to-motion evaluators of HumanML3D and KIT-ML: motion and sentence to vectors that lie close where they match.
+"""The text-to-motion evaluators of HumanML3D and KIT-ML: motion and sentence to vectors, close where the two match.
 
 Names and shapes of the weights are those of finest.tar. Source: EricGuo5513/text-to-motion, networks/modules.py, as run
 by MDM's evaluation.
@@ -7,20 +7,21 @@ by MDM's evaluation.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.errors import InputError
-from models.mdm.words import TAGS
+from models.mdm.normalization import Statistics
+from models.mdm.word_vectors import TAGS
+from models.safe_pickle import load_npy
 from models.torch_files import read_plain
 
 CONTACTS = 4  # channels at the end of the features that the evaluators do not see
 UNIT = 4  # frames of a step of the movement encoder
 PARTS = ("movement_encoder", "text_encoder", "motion_encoder")
-SOURCE = (
-    "MDM's prepare/download_t2m_evaluators.sh says where it is to be had; it unpacks to t2m/text_mot_match/model/finest.tar"
-)
+SOURCE = "MDM's prepare/download_t2m_evaluators.sh says where to get it (t2m/text_mot_match/model/finest.tar)"
 
 
 class MovementEncoder(nn.Module):
@@ -115,13 +116,31 @@ class Evaluators:
 
     @torch.no_grad()
     def embed_motion(self, motion: Tensor, lengths: Tensor) -> Tensor:
-        """motion (batch, T, features) normalised by the evaluators' own statistics, lengths (batch,) -> (batch, out)."""
+        """motion (batch, T, features) normalised by evaluator_statistics, lengths (batch,), from 4 -> (batch, out)."""
         return self.motion(self.movement(motion), lengths // UNIT)
 
     @torch.no_grad()
     def embed_text(self, words: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Sentences as models.mdm.words.WordVectors gives them -> (batch, out)."""
+        """Sentences as models.mdm.word_vectors.WordVectors gives them -> (batch, out)."""
         return self.text(words, tags, lengths)
+
+
+def evaluator_statistics(folder: str | Path, features: int) -> Statistics:
+    """What the evaluators' motion is normalised by: t2m_mean.npy and t2m_std.npy of a folder, kit_... for 251 channels.
+
+    They are not those of the data set (Mean.npy, Std.npy). Raises InputError where one is missing or has other sizes.
+    """
+    folder, name = Path(folder), {251: "kit"}.get(features, "t2m")
+    paths = [folder / f"{name}_{what}.npy" for what in ("mean", "std")]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise InputError(f"{' and '.join(absent)}: missing; the evaluators' own statistics lie in MDM's folder dataset")
+    mean, std = map(load_npy, paths)
+    for path, array in zip(paths, (mean, std), strict=True):
+        if getattr(array, "shape", None) != (features,) or not np.isfinite(array).all():
+            raise InputError(f"{path}: expected are {features} finite numbers, a channel each")
+    if not (std > 0).all():
+        raise InputError(f"{paths[1]}: the smallest is {std.min():g}; expected is more than 0 everywhere")
+    return Statistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 
 
 def _movement_sizes(state: dict[str, Tensor]) -> tuple[int, int, int]:
