@@ -188,9 +188,8 @@ class Denoiser(nn.Module):
             action = self.embed_action["action_embedding"][condition.action][:, None]
             return action if keep is None else action * keep
         if self.config.condition == "text":
-            return self.embed_text(
-                torch.zeros(1, 1, self.embed_text.in_features, device=self.sequence_pos_encoder.pe.device)
-            )
+            like = next(self.embed_text.parameters())
+            return self.embed_text(like.new_zeros(1, 1, self.embed_text.in_features))
         return 0.0
 
     def _encode(self, x: Tensor, time: Tensor, embedding: Tensor, condition: Condition) -> Tensor:

@@ -7,6 +7,7 @@ sample's place in the whole batch, so a resumed run goes on as if unbroken, and 
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 from models.body import BodyModel
@@ -65,6 +67,11 @@ def known_options(given: dict[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(given) - set(options)):
         raise InputError(f"unknown options {', '.join(unknown)}; known are {', '.join(options)}")
     return options | given
+
+
+def plain_attention(device: torch.device) -> AbstractContextManager:
+    """On a CPU attention by matrix products: torch's fused kernel is half as fast in training on clips this short."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class MDM(LightningModule):
@@ -121,7 +128,8 @@ class MDM(LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         timesteps, weights, noise, keep = self._draw(batch.motion, derived_seed(self.hparams.seed, TRAINING, step))
         torch.manual_seed(derived_seed(self.hparams.seed, DROPOUT, step, self.global_rank))
-        terms = self._terms(self.denoiser, batch, timesteps, noise, keep)
+        with plain_attention(self.device):
+            terms = self._terms(self.denoiser, batch, timesteps, noise, keep)
         losses = sum(terms.values())
         if self.sampler.loss_aware:
             gathered = self.all_gather((timesteps, losses.detach()))

@@ -221,6 +221,9 @@ class WordEncoder(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         flat = words.long().flatten(0, -2)
-        tokens = torch.cat((self.first.expand(len(flat), -1, -1), self.words(flat)), 1) + self.places
+        flat = flat[:, : max(int((flat > 0).sum(1).max()), 1)]
+        tokens = (
+            torch.cat((self.first.expand(len(flat), -1, -1), self.words(flat)), 1) + self.places[: flat.shape[1] + 1]
+        )
         padding = nn.functional.pad(flat == 0, (1, 0), value=False)
         return self.out(self.encoder(tokens, src_key_padding_mask=padding)[:, 0]).unflatten(0, words.shape[:-1])
