@@ -7,7 +7,7 @@ words and who it is that moves are passed over, and what joins two actions becom
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.errors import InputError
 from models.keyed_sentences import IRREGULAR
-from models.keyed_takes import ACTIONS, MANNERS
+from models.keyed_takes import ACTIONS, LONGEST, MANNERS
 from models.mdm.text import TextEmbedding
 
 log = logging.getLogger("thetafit")
@@ -25,13 +25,13 @@ SPARE = 64  # numbers kept free for the words of a fine-tuning
 THEN = "then"
 JOINS = {THEN, "and", "afterwards", "afterward", "next", "finally", "later", "subsequently", "before"}
 SILENT = set(
-    "a an the this that is are was were be being been has have to of at in for from by into onto on off with it its "
-    "his her him their them they he she i you we my your our one's person persons people man men woman women human "
+    "a an the this that thing item is are was were be being been has have to of at in for from by into onto on off with "
+    "it its his her him their them they he she i you we my your our one's person persons people man men woman women human "
     "figure someone somebody something guy girl boy lady individual character child kid who which as while very".split()
 )
 # Known word: others that mean the same. Only words that no sentence of the training data holds.
 SYNONYMS = {
-    "walk": "amble wander saunter pace tread hike trudge advance proceed stride",
+    "walk": "amble wander saunter tread hike trudge advance proceed stride",
     "backward": "rearward reverse",
     "forward": "onward onwards forth",
     "run": "dash race rush gallop",
@@ -65,11 +65,10 @@ SYNONYMS = {
     "dance": "boogie groove waltz",
     "wait": "idle pause rest",
     "stand": "erect",
-    "slowly": "leisurely gently sluggishly gradually calmly",
+    "slow": "leisurely gently sluggishly gradually calmly",
     "quickly": "swiftly hastily briskly speedily",
     "sadly": "tiredly wearily gloomily unhappily",
     "proudly": "pompously haughtily",
-    "something": "thing item",
     "floor": "earth",
     "overhead": "above",
     "leg": "limb",
@@ -105,15 +104,20 @@ def template_words() -> tuple[str, ...]:
     phrases = [phrase for action in ACTIONS.values() for phrase in action.phrases]
     phrases += [word for manner in MANNERS.values() for word in manner.words]
     said = {word for phrase in phrases for word in re.findall(r"[a-z-]+", phrase)} - SILENT - JOINS
-    found: list[str] = [THEN]
-    for word in sorted(said, key=lambda word: (len(word), word)):
+    return (THEN, *distinct(said))
+
+
+def distinct(words: Iterable[str]) -> list[str]:
+    """The words, the shortest first, less those that are a form of one before."""
+    found: list[str] = []
+    for word in sorted(words, key=lambda word: (len(word), word)):
         if not any(form in found for form in base_forms(word)):
             found.append(word)
-    return tuple(found)
+    return found
 
 
 class Vocabulary:
-    """Known words and their numbers, from 1; 0 is no word. seconds: what a sentence's length is estimated from."""
+    """Known words and their numbers, from 1; 0 is no word. seconds: what each adds to a motion, "" always."""
 
     def __init__(self, words: Sequence[str] | None = None, seconds: dict[str, float] | None = None):
         """words: in the order of their numbers, by default those of the sentences that the project makes."""
@@ -134,7 +138,7 @@ class Vocabulary:
 
     def save(self, folder: str | Path) -> None:
         """Write words.json."""
-        content = json.dumps({"words": self.words, "seconds": self.seconds}, indent=1)
+        content = json.dumps({"words": self.words, "seconds": self.seconds})
         (Path(folder) / "words.json").write_text(content + "\n", encoding="utf-8")
 
     def number(self, word: str) -> int | None:
@@ -160,15 +164,15 @@ class Vocabulary:
 
     def learn(self, texts: Sequence[str], room: int) -> "Vocabulary":
         """With the texts' unknown words added. Raises InputError where they are more than there is room for."""
-        new = dict.fromkeys(word for text in texts for word in self.read(text)[1])
+        new = distinct({word for text in texts for word in self.read(text)[1]})
         if len(self.words) + len(new) > room:
             raise InputError(f"{len(new)} new words, room for {room - len(self.words)}: {', '.join(new)}")
         return Vocabulary((*self.words, *new), self.seconds)
 
-    def estimate(self, text: str) -> float | None:
-        """How many seconds what the sentence says takes, None where nothing is known about that."""
-        words = [self.words[number - 1] for number in self.read(text)[0]]
-        return self.seconds[""] + sum(self.seconds.get(word, 0.0) for word in words) if self.seconds else None
+    def estimate(self, text: str) -> float:
+        """About how many seconds it takes to do what the sentence says, 2 to LONGEST."""
+        words = {self.words[number - 1] for number in self.read(text)[0]}
+        return min(max(sum(self.seconds.get(word, 0.0) for word in ("", *words)), 2.0), LONGEST)
 
 
 class WordText:
