@@ -1,4 +1,4 @@
-"""How good the small model is: actions, copies, feet, and what fewer evaluations of the network cost in FID. One thread.
+"""How good the small model is: actions, copies, feet, and what fewer evaluations cost in FID. One thread.
 
     python experiments/benchmarks/small_model.py models/assets/small_mdm           # the table of docs/evaluation.md
     python experiments/benchmarks/small_model.py FOLDER --only curve --samples 256
@@ -32,20 +32,19 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.benchmarks.solver import machine  # noqa: E402
 from fitting import metrics  # noqa: E402
+from fitting.generate import Model, Request, open_model  # noqa: E402
 from models.keyed_sentences import spoken  # noqa: E402
 from models.keyed_takes import ACTIONS  # noqa: E402
-from models.mdm.checkpoint import load_checkpoint  # noqa: E402
 from models.mdm.denoiser import Condition  # noqa: E402
 from models.mdm.diffusion import Schedule, spaced, spaced_in_lambda  # noqa: E402
 from models.mdm.features import features_to_joints  # noqa: E402
-from models.mdm.generate import FPS, GUIDANCE, LONGEST, Generator  # noqa: E402
+from models.mdm.generate import FPS, GUIDANCE, LONGEST  # noqa: E402
 from models.mdm.module import derived_seed  # noqa: E402
 from models.mdm.motion_metrics import frechet_distance  # noqa: E402
-from models.mdm.normalization import Statistics  # noqa: E402
 from models.mdm.recogniser import NAMES, Recogniser, named  # noqa: E402
 from models.mdm.sampling import ancestral, conditioned, ddim, dpm_solver, guided, seeded_noise  # noqa: E402
 from models.mdm.takes import HELD_OUT, Takes, load_takes  # noqa: E402
-from models.mdm.words import SYNONYMS, WordText  # noqa: E402
+from models.mdm.words import SYNONYMS  # noqa: E402
 
 PARTS = ("actions", "nearest", "feet", "curve")
 SEEDS = 5
@@ -53,40 +52,18 @@ TRAINING, HELD = 20_000, 512  # takes
 COARSE = 4  # every fourth frame is compared with all takes, the nearest EXACT then in every frame
 EXACT = 8
 SIMILAR = 0.8  # a take is compared that has at least this share of a sample's frames
-GOALS = {"named": 0.9, "nearest mm": 20.0, "planted m/s": 0.1}
+NEAR = 20.0  # mm from a take: a copy
 
 
-class Model(NamedTuple):
-    """A model folder at work: sample(texts, frames, seeds) gives features (frames, 263) each, not normalised."""
-
-    generator: Generator
-    text: WordText
-    norm: Statistics
-
-    def frames(self, text: str, usual: int) -> int:
-        """What the sentence is thought to last, else `usual`; a multiple of four."""
-        seconds = self.text.vocabulary.estimate(text)
-        frames = usual if seconds is None else round(seconds * FPS["humanml"])
-        return min(max(frames // 4 * 4, 24), LONGEST)
-
-    def sample(self, texts: Sequence[str], frames: Sequence[int], seeds: Sequence[int]) -> list[Tensor]:
-        made: list[Tensor] = [torch.empty(0)] * len(texts)
-        for length in sorted(set(frames)):
-            same = [i for i, count in enumerate(frames) if count == length]
-            text = self.text.encode([texts[i] for i in same])
-            found = self.norm.denormalize(self.generator([seeds[i] for i in same], length, text))
-            for i, motion in zip(same, found, strict=True):
-                made[i] = motion
-        return made
-
-
-def load_model(folder: Path, guidance: float | None, steps: int | None) -> Model:
-    """The one weights file of a folder, with the args.json, words.json, Mean.npy and Std.npy beside it."""
-    weights = sorted(folder.glob("*.pt"))
-    if len(weights) != 1:
-        sys.exit(f"{folder}: expected is one file *.pt with its args.json, words.json and statistics; found {weights}")
-    generator = Generator(load_checkpoint(weights[0]), guidance, steps)
-    return Model(generator, WordText(folder), Statistics.load(folder))
+def sample(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> list[Tensor]:
+    """Features (frames, 263), not normalised, of each sentence, as long as `thetafit generate` makes it."""
+    frames = [model.generator.frames(model.seconds(text)) for text in texts]
+    made: dict[int, Tensor] = {}
+    for length in sorted(set(frames)):
+        same = [i for i, count in enumerate(frames) if count == length]
+        motion = model.generator([seeds[i] for i in same], length, model.encoder.encode([texts[i] for i in same]))
+        made |= dict(zip(same, model.statistics.denormalize(motion), strict=True))
+    return [made[i] for i in range(len(texts))]
 
 
 def clips(takes: Takes) -> list[Tensor]:
@@ -125,15 +102,10 @@ def other_word(word: str, random: np.random.Generator) -> str:
     return str(random.choice(SYNONYMS[word].split())) if word in SYNONYMS else word
 
 
-def usual_frames(takes: Takes) -> dict[str, int]:
-    """Median frames of each action where it stands alone."""
-    return {name: int(np.median(takes.lengths[takes.actions == name])) for name in NAMES}
-
-
-def act(model: Model, judge: Recogniser, usual: dict[str, int], paraphrased: bool) -> tuple[dict, list[Tensor]]:
+def act(model: Model, judge: Recogniser, paraphrased: bool) -> tuple[dict, list[Tensor]]:
     """Share of samples of which the recogniser names the action, and of each action that it misses; the samples."""
     actions, texts, seeds = zip(*prompts(paraphrased), strict=True)
-    motions = model.sample(texts, [model.frames(t, usual[a]) for a, t in zip(actions, texts, strict=True)], seeds)
+    motions = sample(model, texts, seeds)
     found = [action in names for action, names in zip(actions, named(judged(judge, motions)), strict=True)]
     share = {name: float(np.mean([hit for a, hit in zip(actions, found, strict=True) if a == name])) for name in NAMES}
     missed = {name: value for name, value in share.items() if value < 1}
@@ -183,10 +155,11 @@ def mean_distance(one: Tensor, other: Tensor) -> float:
 
 
 def copies(motions: Sequence[Tensor], nearest: Nearest, names: Sequence[str]) -> dict:
-    """The least and the median distance, and whose are below the goal."""
+    """The least and the median distance, the share that is too near, and whose."""
     found = [nearest(motion) for motion in motions]
-    below = sorted({name for name, distance in zip(names, found, strict=True) if distance <= GOALS["nearest mm"]})
-    return {"nearest mm": min(found), "median mm": float(np.median(found)), "too near": below}
+    near = [name for name, distance in zip(names, found, strict=True) if distance <= NEAR]
+    share = len(near) / len(found)
+    return {"least mm": min(found), "median mm": float(np.median(found)), "too near": share, "whose": sorted(set(near))}
 
 
 # Feet ---------------------------------------------------------------------------------------------------------------
@@ -245,12 +218,12 @@ def sample_way(model: Model, way: Way, scale: float, takes: Takes, count: int) -
     for rows in np.array_split(order, -(-count // 32)):
         lengths = torch.from_numpy(np.minimum(takes.lengths[rows], LONGEST))
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        condition = Condition(text=model.text.encode(takes.texts[rows].tolist()).tensor, mask=mask)
+        condition = Condition(text=model.encoder.encode(takes.texts[rows].tolist()).tensor, mask=mask)
         noise = seeded_noise([derived_seed(9, int(row)) for row in rows])
         plain = way.interval is None
         denoise = conditioned(network, condition) if plain else guided(network, condition, scale, way.interval)
         start = noise(torch.empty(*mask.shape, network.config.features))
-        found = model.norm.denormalize(way.run(denoise, start, way.levels, noise))
+        found = model.statistics.denormalize(way.run(denoise, start, way.levels, noise))
         made += [motion[:length] for motion, length in zip(found, lengths, strict=True)]
     return made
 
@@ -281,15 +254,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model, judge = load_model(args.model, args.guidance, args.steps), Recogniser.load(args.recogniser)
+    request = Request([], str(args.model / "model.pt"), guidance=args.guidance, steps=args.steps)
+    model, judge = open_model(request, "cpu"), Recogniser.load(args.recogniser)
     training, takes = load_takes(0, TRAINING), load_takes(HELD_OUT, HELD)
     figures: dict = {"machine": machine(), "true takes named exactly": exact(judge, takes)}
-    usual = usual_frames(training)
-    figures["actions"], motions = act(model, judge, usual, paraphrased=True)
+    figures["actions"], motions = act(model, judge, paraphrased=True)
     names = [action for action, _, _ in prompts(paraphrased=True)]
     print(json.dumps(figures, indent=1), flush=True)
     if "actions" in args.only:
-        figures["actions in the takes' words"], _ = act(model, judge, usual, paraphrased=False)
+        figures["actions in the takes' words"], _ = act(model, judge, paraphrased=False)
         print(json.dumps(figures["actions in the takes' words"]))
     if "nearest" in args.only:
         nearest = Nearest(training)

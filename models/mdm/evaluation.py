@@ -32,6 +32,7 @@ from models.mdm.motion_metrics import (
 )
 from models.mdm.text import text_encoder
 from models.mdm.word_vectors import WordVectors
+from models.mdm.words import WordText
 
 PAIRS, VARIANT_PAIRS = 300, 10  # of diversity; of multimodality, for each sentence
 CHOICE, SAMPLE, VARIANT, PAIR = range(4)  # what a seed is for
@@ -55,7 +56,6 @@ class Evaluation(LightningModule):
         replications: int = 20,
         sentences: int = 100,
         variants: int = 30,
-        output: str = "evaluation.json",
         seed: int = 0,
     ):
         """model: weights with args.json beside them; evaluators: finest.tar; statistics: the folder of the evaluators'
@@ -82,7 +82,8 @@ class Evaluation(LightningModule):
                 f"checkpoint makes {config.features} channels, {glove} has {self.words.vectors.shape[1]} numbers a word"
             )
         self.norm = evaluator_statistics(statistics, config.features)
-        self.encoder = text_encoder(checkpoint.args["text_encoder_type"], clip)
+        of_words = config.text_encoder == "words"
+        self.encoder = WordText(Path(model).parent) if of_words else text_encoder(config.text_encoder, clip)
 
     def on_test_start(self) -> None:
         """Draw what is generated. Raises InputError for a test set of other features, or of fewer than 32 motions."""
@@ -116,7 +117,7 @@ class Evaluation(LightningModule):
                 self.variants.append(self._generate(batch, [row] * len(seeds), seeds))
 
     def on_test_epoch_end(self) -> None:
-        """Print the table, log it, write it."""
+        """Print the table, log it, write it into the run's folder, evaluation.json."""
         true, text, variants = torch.cat(self.true), torch.cat(self.text), torch.stack(self.variants)
         values: dict[str, list[dict[str, float]]] = {TRUE: [], MADE: []}
         for replication, chosen in enumerate(self.chosen):
@@ -133,7 +134,9 @@ class Evaluation(LightningModule):
         for logger in self.loggers:
             logger.log_metrics({f"{who}/{name}": mean for who, row in table.items() for name, (mean, _) in row.items()})
         note = {"settings": dict(self.hparams), "motions": len(true), "mean and half interval": table}
-        Path(self.hparams.output).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        path = Path(self.trainer.default_root_dir) / "evaluation.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
     def _choose(self, count: int, wanted: int, *purpose: int) -> set[int]:
         """So many different ones of the test set's motions, all where there are fewer."""

@@ -1,5 +1,7 @@
 """Training of the recogniser on the project's own takes, whose actions are known: the LightningModule and its data."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule
@@ -107,8 +109,8 @@ class NamedTakesData(LightningDataModule):
 class RecogniserTraining(LightningModule):
     """Training of models.mdm.recogniser.Recogniser."""
 
-    def __init__(self, output: str = "recogniser.npz", lr: float = 2e-3, weight_decay: float = 0.02, warmup: int = 100):
-        """output: where the weights are written at the end; the rest is AdamW's, with a cosine decay to 0."""
+    def __init__(self, lr: float = 2e-3, weight_decay: float = 0.02, warmup: int = 100):
+        """Of AdamW, with a cosine decay to 0."""
         super().__init__()
         self.save_hyperparameters()
         self.network = Recogniser()
@@ -141,6 +143,6 @@ class RecogniserTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_end(self) -> None:
-        """Write the weights."""
+        """Write the weights, recogniser.npz in the run's folder."""
         if self.global_rank == 0:
-            self.network.save(self.hparams.output)
+            self.network.save(Path(self.trainer.default_root_dir) / "recogniser.npz")
