@@ -64,7 +64,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
-    commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
+    commands.add_subcommand("demo", demo_parser(), help="from a sentence to a film of a moving body")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
     commands.add_subcommand(
         "doctor", doctor_parser(), help="say what is installed, what does not fit, and what mends it"
@@ -84,7 +84,7 @@ def doctor_parser() -> ArgumentParser:
 
 def demo_parser() -> ArgumentParser:
     """The arguments of `thetafit demo`."""
-    about = "Fit and film a keyed motion whose true parameters are known, and print the error."
+    about = "From a sentence to a moving body: generate a motion with the small model, fit and film it."
     parser = ArgumentParser(description=about)
     parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
     return parser
@@ -348,7 +348,7 @@ def evaluate(config: Namespace) -> int:
 
 def demo(config: Namespace) -> int:
     """`thetafit demo`."""
-    from fitting.runner import show_demo
+    from fitting.demo import show_demo
 
     def fit_file(source: Path, out: Path) -> int:
         return fit(fit_parser().parse_args([str(source), "--out", str(out)]))

@@ -30,7 +30,9 @@ from models.mdm.normalization import Statistics
 log = logging.getLogger("thetafit")
 UNIT = 4  # lengths are multiples of it
 HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
-ROOT_WEIGHT = 5.0  # the root's path counts more: its error adds up along a clip. HumanML3D's own factor
+# How much a channel counts, by dividing its standard deviation: joints are recovered from path and positions alone, and
+# errors of the path add up along a clip.
+WEIGHTS = ((slice(0, 4), 3.0), (slice(67, 193), 0.25), (slice(193, 259), 0.33), (slice(259, 263), 0.5))
 ROOT, MOVES, CONTACTS = slice(0, 3), slice(193, 259), slice(259, 263)  # channels of velocities and of feet that stand
 SCRIPTS = (keyed_takes, keyed_actions, keyed_sentences, keyed_script, keyed_poses, keyed_rig)
 
@@ -78,10 +80,11 @@ def make_takes(first: int, count: int) -> Takes:
 
 
 def statistics(takes: Takes) -> Statistics:
-    """Mean and standard deviation of the features, the root's divided by ROOT_WEIGHT."""
+    """Mean and standard deviation of the features, the latter divided by WEIGHTS."""
     parts = np.array_split(takes.features, len(takes))
     found = Statistics.of(torch.from_numpy(part.astype(np.float32)) for part in parts)
-    found.std[:4] /= ROOT_WEIGHT
+    for channels, weight in WEIGHTS:
+        found.std[channels] /= weight
     return found
 
 

@@ -25,9 +25,10 @@ SPARE = 64  # numbers kept free for the words of a fine-tuning
 THEN = "then"
 JOINS = {THEN, "and", "afterwards", "afterward", "next", "finally", "later", "subsequently", "before"}
 SILENT = set(
-    "a an the this that thing item is are was were be being been has have to of at in for from by into onto on off with "
-    "it its his her him their them they he she i you we my your our one's person persons people man men woman women human "
-    "figure someone somebody something guy girl boy lady individual character child kid who which as while very".split()
+    "a an the this that thing item is are was were be being been has have to of at in for from by into onto on off "
+    "with it its his her him their them they he she i you we my your our one's person persons people man men woman "
+    "women human figure someone somebody something guy girl boy lady individual character child kid who which as while "
+    "very".split()
 )
 # Known word: others that mean the same. Only words that no sentence of the training data holds.
 SYNONYMS = {
