@@ -1,5 +1,6 @@
 """Training of the recogniser on the project's own takes, whose actions are known: the LightningModule and its data."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from models.errors import InputError
 from models.mdm.data import FRAMES, ResumableLoader
 from models.mdm.module import rate_factor
+from models.mdm.normalization import Statistics
 from models.mdm.recogniser import CHANNELS, Recogniser, labels
-from models.mdm.takes import HELD_OUT, SimilarLengths, Takes, held, load_takes, statistics
+from models.mdm.takes import HELD_OUT, SimilarLengths, Takes, held, load_takes
 
 CROP = 8  # frames that a clip loses at most at either end
 WOBBLE, JITTER, LIFT = 0.02, 0.005, 0.02  # metres: of slow noise and of quick noise at most, of the floor's height
@@ -55,6 +57,11 @@ class NamedTakes(Dataset):
 
     def __len__(self) -> int:
         return len(self.takes)
+
+    def clips(self) -> Iterator[Tensor]:
+        """Features (frames, 263) of every take as it is."""
+        for start, length in zip(self.ends - self.takes.lengths, self.takes.lengths, strict=True):
+            yield torch.from_numpy(self.takes.features[start : start + length].astype(np.float32))
 
     def lengths(self, epoch: int) -> np.ndarray:
         """Frames of every clip, (clips,)."""
@@ -117,7 +124,7 @@ class RecogniserTraining(LightningModule):
 
     def on_fit_start(self) -> None:
         """The network's statistics are those of the takes."""
-        found = statistics(self.trainer.datamodule.train.takes)
+        found = Statistics.of(self.trainer.datamodule.train.clips())
         self.network.mean.copy_(found.mean[:CHANNELS])
         self.network.std.copy_(found.std[:CHANNELS])
 
