@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="the model's folder")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--samples", type=int, default=256, help="of each way of the curve")
+    parser.add_argument("--samples", type=int, default=256, help="of each way of the curve, 512 at most")
     parser.add_argument("--guidance", type=float, help="by default the model's")
     parser.add_argument("--steps", type=int, help="of actions, nearest and feet; by default the model's")
     parser.add_argument("--recogniser", type=Path, help="other weights than those that come along")
@@ -257,27 +257,33 @@ def main() -> None:
     request = Request([], str(args.model / "model.pt"), guidance=args.guidance, steps=args.steps)
     model, judge = open_model(request, "cpu"), Recogniser.load(args.recogniser)
     training, takes = load_takes(0, TRAINING), load_takes(HELD_OUT, HELD)
-    figures: dict = {"machine": machine(), "true takes named exactly": exact(judge, takes)}
-    figures["actions"], motions = act(model, judge, paraphrased=True)
-    names = [action for action, _, _ in prompts(paraphrased=True)]
-    print(json.dumps(figures, indent=1), flush=True)
-    if "actions" in args.only:
-        figures["actions in the takes' words"], _ = act(model, judge, paraphrased=False)
-        print(json.dumps(figures["actions in the takes' words"]))
-    if "nearest" in args.only:
-        nearest = Nearest(training)
-        figures["nearest"] = copies(motions, nearest, names)
-        true = clips(takes)[: len(motions)]
-        figures["nearest of true takes"] = copies(true, nearest, takes.actions[: len(true)].tolist())
-        print(json.dumps({key: figures[key] for key in ("nearest", "nearest of true takes")}, indent=1), flush=True)
-    if "feet" in args.only:
-        figures["feet"], figures["feet of true takes"] = feet(motions), feet(clips(takes))
-        print(json.dumps({key: figures[key] for key in ("feet", "feet of true takes")}), flush=True)
+    scale = GUIDANCE if args.guidance is None else args.guidance
+    figures = {"machine": machine(), "steps": args.steps, "guidance": scale, "takes named exactly": exact(judge, takes)}
+    if set(args.only) - {"curve"}:
+        figures |= sample_figures(model, judge, training, takes, args.only)
     if "curve" in args.only:
-        scale = GUIDANCE if args.guidance is None else args.guidance
-        figures["guidance"], figures["curve"] = scale, curve(model, judge, scale, args.samples, training, takes)
+        figures["curve"] = curve(model, judge, scale, args.samples, training, takes)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def sample_figures(model: Model, judge: Recogniser, training: Takes, takes: Takes, parts: Sequence[str]) -> dict:
+    """What is measured on samples of the actions, each beside held-out takes; printed as it comes."""
+    figures: dict = {}
+    figures["actions in other words"], motions = act(model, judge, paraphrased=True)
+    names, true = [action for action, _, _ in prompts(paraphrased=True)], clips(takes)[: len(motions)]
+    if "actions" in parts:
+        figures["actions in the takes' words"], _ = act(model, judge, paraphrased=False)
+    print(json.dumps(figures, indent=1), flush=True)
+    if "feet" in parts:
+        figures["feet"] = {"samples": feet(motions), "takes": feet(true)}
+        print(json.dumps(figures["feet"]), flush=True)
+    if "nearest" in parts:
+        nearest = Nearest(training)
+        of_takes = copies(true, nearest, takes.actions[: len(true)].tolist())
+        figures["nearest"] = {"samples": copies(motions, nearest, names), "takes": of_takes}
+        print(json.dumps(figures["nearest"], indent=1), flush=True)
+    return figures
 
 
 if __name__ == "__main__":
