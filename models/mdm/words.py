@@ -191,6 +191,10 @@ class WordText:
             row[: len(numbers)] = torch.tensor(numbers)
         return TextEmbedding(rows)
 
+    def learn(self, texts: Sequence[str], room: int) -> None:
+        """Take the texts' unknown words into the vocabulary; see Vocabulary.learn."""
+        self.vocabulary = self.vocabulary.learn(texts, room)
+
     @cache  # noqa: B019, an encoder lives as long as its run
     def _known(self, text: str) -> list[int]:
         numbers, unknown = self.vocabulary.read(text)
