@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from experiments.benchmarks.small_model import SEEDS, act, clips, judged, sample  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import train  # noqa: E402
+from experiments.benchmarks.small_model import SEEDS, act, clips, judged, sample  # noqa: E402
 from fitting.generate import Model, Request, open_model  # noqa: E402
 from fitting.prepare import prepare_files  # noqa: E402
 from models import keyed_actions  # noqa: E402
