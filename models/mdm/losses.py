@@ -78,6 +78,8 @@ def loss_terms(
         if to_joints is None:
             raise InputError("losses of joints and contact (lambda_rcxyz, lambda_fc) need data that joints follow from")
         joints = to_joints(found), to_joints(wanted)
-        terms["joints"] = weights.joints * joint_l2(*joints, mask)
-        terms["contact"] = weights.contact * foot_contact_l2(*joints, mask)
+        if weights.joints:
+            terms["joints"] = weights.joints * joint_l2(*joints, mask)
+        if weights.contact:
+            terms["contact"] = weights.contact * foot_contact_l2(*joints, mask)
     return terms
