@@ -19,6 +19,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,10 +67,10 @@ def sample(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> list[Ten
     return [made[i] for i in range(len(texts))]
 
 
-def clips(takes: Takes) -> list[Tensor]:
+def clips(takes: Takes) -> Iterator[Tensor]:
     """The features (frames, 263) of every take."""
-    parts = np.split(takes.features, takes.lengths.cumsum()[:-1])
-    return [torch.from_numpy(part[:LONGEST].astype(np.float32)) for part in parts]
+    for part in np.split(takes.features, takes.lengths.cumsum()[:-1]):
+        yield torch.from_numpy(part[:LONGEST].astype(np.float32))
 
 
 @torch.no_grad()
@@ -114,7 +115,7 @@ def act(model: Model, judge: Recogniser, paraphrased: bool) -> tuple[dict, list[
 
 def exact(judge: Recogniser, takes: Takes) -> float:
     """Share of true takes of which the recogniser names all actions and no other."""
-    found = named(judged(judge, clips(takes)))
+    found = named(judged(judge, list(clips(takes))))
     return float(np.mean([set(names) == set(a.split("|")) for names, a in zip(found, takes.actions, strict=True)]))
 
 
@@ -230,8 +231,8 @@ def sample_way(model: Model, way: Way, scale: float, takes: Takes, count: int) -
 
 def curve(model: Model, judge: Recogniser, scale: float, count: int, training: Takes, takes: Takes) -> list[dict]:
     """FID against evaluations for every way, and that of true training takes."""
-    truth = judged(judge.features, clips(takes))
-    others = judged(judge.features, clips(training)[: len(takes)])
+    truth = judged(judge.features, list(clips(takes)))
+    others = judged(judge.features, list(islice(clips(training), len(takes))))
     rows = [{"way": "true takes", "evaluations": 0, "FID": frechet_distance(truth, others)}]
     for way in ways(model.generator.checkpoint.schedule):
         began = time.process_time()
@@ -271,7 +272,7 @@ def sample_figures(model: Model, judge: Recogniser, training: Takes, takes: Take
     """What is measured on samples of the actions, each beside held-out takes; printed as it comes."""
     figures: dict = {}
     figures["actions in other words"], motions = act(model, judge, paraphrased=True)
-    names, true = [action for action, _, _ in prompts(paraphrased=True)], clips(takes)[: len(motions)]
+    names, true = [action for action, _, _ in prompts(paraphrased=True)], list(islice(clips(takes), len(motions)))
     if "actions" in parts:
         figures["actions in the takes' words"], _ = act(model, judge, paraphrased=False)
     print(json.dumps(figures, indent=1), flush=True)

@@ -108,9 +108,9 @@ class Evaluation(LightningModule):
         self.true.append(self._embed(batch.motion.cpu(), lengths))
         self.text.append(self.judge.embed_text(*self.words(batch.tokens)))
         for replication, chosen in enumerate(self.chosen):
-            rows = [row for row in range(len(lengths)) if first + row in chosen]
-            seeds = [derived_seed(seed, SAMPLE, replication, first + row) for row in rows]
-            self.made[replication].append(self._generate(batch, rows, seeds))
+            if rows := [row for row in range(len(lengths)) if first + row in chosen]:
+                seeds = [derived_seed(seed, SAMPLE, replication, first + row) for row in rows]
+                self.made[replication].append(self._generate(batch, rows, seeds))
         for row in range(len(lengths)):
             if first + row in self.varied:
                 seeds = [derived_seed(seed, VARIANT, first + row, k) for k in range(self.hparams.variants)]
