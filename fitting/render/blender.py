@@ -87,7 +87,7 @@ def _on_our_floor(shot: Shot, frames: Tensor, pictures: np.ndarray, transparent:
 
 
 def _thing(path: Path, layer: Layer, frames: Tensor) -> dict[str, Any]:
-    """A layer's file for Blender: a body as GLB, whose bones can be moved on by hand, the rest as places of vertices."""
+    """A layer's file for Blender: a body as GLB, with bones to go on with; the rest as places of vertices."""
     if not isinstance(layer.mesh, PosedBodies):
         return _mesh(path.with_suffix(".npz"), layer, layer.mesh.vertices(frames))
     result = layer.mesh.result

@@ -115,6 +115,6 @@ def _film(figures: list[Figure], path: Path, request: Request, size: tuple[int, 
     with ENGINES[request.engine].open(wanted) as draw, atomic_path(path) as temporary:
         film = film_of(figures, request.camera, height, width, draw)
         if wanted.frame is None:
-            write_film_file(film, temporary)
+            write_film_file(film, temporary, path.suffix)
         else:
             Image.fromarray(next(film.pictures([wanted.frame]))).save(temporary, format="PNG")

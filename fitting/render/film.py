@@ -156,10 +156,11 @@ def film_of(
 
 def write_film(result: "FitResult", path: str | Path, size: int = SIZE, device: torch.device | str = "cpu") -> None:
     """A fit's mesh as a film; the kind of file follows from the path's suffix."""
-    write_film_file(film_of([figure(result, device=device)], height=size, width=size), Path(path))
+    film = film_of([figure(result, device=device)], height=size, width=size)
+    write_film_file(film, Path(path), Path(path).suffix)
 
 
 def save_film(sticks: StickFigure, path: str | Path, size: int) -> None:
     """A stick figure as a film; the kind of file follows from the path's suffix."""
     moving = Figure([Layer(sticks)], sticks.joints, sticks.across(), sticks.fps, sticks.text)
-    write_film_file(film_of([moving], height=size, width=size), Path(path))
+    write_film_file(film_of([moving], height=size, width=size), Path(path), Path(path).suffix)

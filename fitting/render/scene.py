@@ -18,6 +18,7 @@ CHEQUER = 0.06  # how much lighter and darker the tiles are
 TILE = 0.5  # metres
 FADE = 0.7  # the floor has half faded this far from the target, in distances of the camera
 BOUNCE, GLOSS = 0.14, 0.05  # light thrown back by the floor, highlights
+FAINT = 0.02  # opacity below which a shadow without a floor is left out
 SHADES = 4096  # steps of linear light
 
 
@@ -76,7 +77,8 @@ class Stage:
 
     def shadow(self, light: Tensor) -> Tensor:
         """The floor left out but for its shadow: black with an opacity, (..., 4), that darkens sRGB as `light` does."""
-        return F.pad(1 - light[..., None].clamp(0, 1) ** (1 / 2.2), (3, 0))
+        opacity = (1 - light[..., None].clamp(0, 1) ** (1 / 2.2) - FAINT) / (1 - FAINT)
+        return F.pad(opacity.clamp(min=0), (3, 0))
 
     def floor_colour(self, floor: Tensor, light: Tensor, camera: Camera) -> Tensor:
         """The floor's linear colour (frames, height, width, 3), fading into the background with the distance."""

@@ -16,7 +16,7 @@ from models.errors import InputError
 if TYPE_CHECKING:
     from fitting.render.film import Film
 
-SAMPLES = 8  # pictures from which a GIF's colours are chosen
+SAMPLES, SPARSE = 8, 5  # a GIF's colours are chosen from so many pictures, every fifth pixel
 CENTISECOND = 2  # the shortest time of a GIF's picture that browsers keep to
 DITHER = 10  # how far, in 255ths, the pattern moves a colour
 OPAQUE = 128  # a GIF's pixel is there or not
@@ -68,18 +68,18 @@ def write_gif(film: "Film", path: Path) -> None:
 
 
 def _palette(film: "Film") -> Image.Image:
-    """A picture with the 255 colours that serve some pictures of the film best (median cut)."""
+    """A picture with the 255 colours that serve some pictures of the film best (median cut, then k-means)."""
     some = sorted({round(share) for share in np.linspace(0, film.length - 1, SAMPLES)})
     shown = np.concatenate([picture.reshape(-1, picture.shape[-1]) for picture in film.pictures(some)])
     colours = shown[shown[:, 3] >= OPAQUE, :3] if shown.shape[1] == 4 else shown
-    return Image.fromarray(colours[None]).quantize(255, Image.Quantize.MEDIANCUT)
+    return Image.fromarray(colours[None, ::SPARSE]).quantize(255, Image.Quantize.MEDIANCUT, kmeans=2)
 
 
 def _paletted(picture: np.ndarray, palette: Image.Image) -> Image.Image:
     """A picture in the palette's colours, dithered by an 8 x 8 Bayer pattern; number 255 where it is transparent."""
     height, width = picture.shape[:2]
     tiles = np.tile(_bayer(3), (height // 8 + 1, width // 8 + 1))[:height, :width, None]
-    moved = (picture[..., :3] + DITHER * tiles).clip(0, 255).astype(np.uint8)
+    moved = (picture[..., :3] + DITHER * tiles + 0.5).clip(0, 255).astype(np.uint8)
     numbers = Image.fromarray(moved).quantize(palette=palette, dither=Image.Dither.NONE)
     if picture.shape[2] == 3:
         return numbers
@@ -128,6 +128,6 @@ def check_kind(path: Path, transparent: bool = False) -> None:
         )
 
 
-def write_film_file(film: "Film", path: Path) -> None:
-    """The film in the kind of file of the path's suffix."""
-    SINKS[path.suffix](film, path)
+def write_film_file(film: "Film", path: Path, kind: str) -> None:
+    """The film in the kind of file that SINKS has under this suffix; the path's own does not matter."""
+    SINKS[kind](film, path)
