@@ -1,4 +1,4 @@
-"""Blender as the renderer: it sees what we see, its scene can be saved, and OBJ folders come in as one moving object."""
+"""Blender as the renderer: it sees what we see, its scene is saved, OBJ folders come in as one moving object."""
 
 import numpy as np
 import pytest
