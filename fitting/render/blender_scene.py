@@ -67,7 +67,7 @@ def paint(thing: bpy.types.Object, colour: list[float], opacity: float) -> None:
     surface.inputs["Roughness"].default_value = 0.5
     if opacity < 1:
         side = material.node_tree.nodes.new("ShaderNodeNewGeometry").outputs["Backfacing"]
-        outer = math(material.node_tree, "MULTIPLY_ADD", side, -opacity, opacity)
+        outer = worked_out(material.node_tree, "MULTIPLY_ADD", side, -opacity, opacity)
         material.node_tree.links.new(outer, surface.inputs["Alpha"])
     thing.data.materials.clear()
     thing.data.materials.append(material)
@@ -138,11 +138,11 @@ def fading(tree: bpy.types.NodeTree, person: bpy.types.Object, half: float) -> b
     length = tree.nodes.new("ShaderNodeVectorMath")
     length.operation = "LENGTH"
     tree.links.new(place.outputs["Object"], length.inputs[0])
-    away = math(tree, "MULTIPLY", length.outputs["Value"], 1 / half)
-    return math(tree, "POWER", 0.5, math(tree, "POWER", away, 2.0))
+    away = worked_out(tree, "MULTIPLY", length.outputs["Value"], 1 / half)
+    return worked_out(tree, "POWER", 0.5, worked_out(tree, "POWER", away, 2.0))
 
 
-def math(tree: bpy.types.NodeTree, operation: str, *values: float | bpy.types.NodeSocket) -> bpy.types.NodeSocket:
+def worked_out(tree: bpy.types.NodeTree, operation: str, *values: float | bpy.types.NodeSocket) -> bpy.types.NodeSocket:
     """A node that works out `operation` of numbers and sockets."""
     node = tree.nodes.new("ShaderNodeMath")
     node.operation = operation
@@ -170,7 +170,7 @@ def light(scene: bpy.types.Scene, asked: dict[str, Any]) -> None:
     surface = tree.nodes["Background"]
     surface.inputs["Color"].default_value = (*asked["background"], 1.0)
     seen = tree.nodes.new("ShaderNodeLightPath").outputs["Is Camera Ray"]
-    tree.links.new(math(tree, "MULTIPLY_ADD", seen, 1 - FILL, FILL), surface.inputs["Strength"])
+    tree.links.new(worked_out(tree, "MULTIPLY_ADD", seen, 1 - FILL, FILL), surface.inputs["Strength"])
 
 
 def settings(scene: bpy.types.Scene, floor: bpy.types.Object, asked: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from fitting.convert import find_sources, read_clips
@@ -62,9 +63,16 @@ def check(request: Request, path: Path) -> None:
         check_kind(path, request.transparent)
     elif path.suffix != ".png":
         raise InputError(f"--still makes one picture, and --out {path} does not end in .png.")
+    if request.still == POSTER and request.camera != Request.camera:
+        raise InputError(f"--still {POSTER} has a camera of its own, beside the path: leave out --camera.")
     if request.blend and request.engine != "blender":
         raise InputError("--blend saves the scene that Blender draws: it goes with --engine blender.")
     ENGINES[request.engine].check()
+    try:
+        torch.empty(0, device=request.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"--device {request.device} cannot be used here ({reason}). cpu works everywhere.") from error
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:
@@ -87,9 +95,9 @@ def read_results(sources: list[str], request: Request) -> list[FitResult]:
             f"the sources hold {len(results)} clips, and {MOST} fit side by side. Name some NAME.npz; for a film of "
             "each clip: thetafit convert SOURCES --to mp4"
         )
-    alone = "--still poster" if request.still == POSTER else request.blend and "--blend"
+    alone = f"--still {POSTER}" if request.still == POSTER else request.blend and "--blend"
     if alone and (len(results) > 1 or len(CAMERAS[request.camera]) > 1):
-        raise InputError(f"{alone} is of one clip from one side; the sources hold {len(results)}: name one NAME.npz.")
+        raise InputError(f"{alone} is of one clip from one side: name one NAME.npz, and no --camera grid.")
     return results
 
 

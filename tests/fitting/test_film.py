@@ -295,6 +295,8 @@ def test_stills_and_posters(saved, tmp_path):
         ({"still": "5"}, "x.mp4", "does not end in .png"),
         ({"transparent": True}, "x.mp4", "h264 in .mp4 has no transparency.*folder of PNGs"),
         ({"blend": "x.blend"}, "x.mp4", "goes with --engine blender"),
+        ({"still": POSTER, "camera": "orbit"}, "x.png", "camera of its own"),
+        ({"device": "abacus"}, "x.mp4", "--device abacus cannot be used here.*cpu works"),
     ],
 )
 def test_refusals_name_what_would_work(options, path, said, tmp_path):
