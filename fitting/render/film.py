@@ -65,7 +65,7 @@ class Shot:
         camera, figure = self.camera, self.figure
         return Film(camera.height, camera.width, figure.fps, len(figure), draw, figure.device)
 
-    def closer(self, distance: float) -> "Shot":
+    def from_distance(self, distance: float) -> "Shot":
         """The same from another distance in metres."""
         return replace(self, camera=replace(self.camera, distance=distance))
 
@@ -74,14 +74,14 @@ def shots_of(figure: Figure, views: Sequence[View], height: int, width: int) -> 
     """The figure from each view, all from the same distance; room for the caption is left below."""
     room = len(caption_overlay(width * len(views), height, figure.text)[0]) / height
     shots = [_shot(figure, view, height, width, room) for view in views]
-    return [shot.closer(max(each.camera.distance for each in shots)) for shot in shots]
+    return [shot.from_distance(max(each.camera.distance for each in shots)) for shot in shots]
 
 
 def _shot(figure: Figure, view: View, height: int, width: int, room: float) -> Shot:
     azimuth = view.azimuth(figure.facing, len(figure))
     rotation = orientation(azimuth, PITCH).to(figure.device)
     boxes, stages = survey(figure, rotation, float(azimuth.flatten()[0]))
-    boxes[:, 0, 1] -= 0.6 * room * (boxes[:, 1, 1] - boxes[:, 0, 1]).amax()
+    boxes[:, 0, 1] -= 0.6 * room * (boxes[:, 1, 1] - boxes[:, 0, 1]).amax()  # the caption wants some
     return Shot(figure, follow(boxes, rotation, figure.fps, height, width, view.smoothing), stages)
 
 
