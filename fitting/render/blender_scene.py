@@ -17,7 +17,7 @@ from import_obj_sequence import moving_mesh, set_rate, z_up  # noqa: E402, the f
 
 SENSOR = 36.0  # mm
 SAMPLES = 64  # of Cycles, before it takes the noise out
-SUN, FILL, RIM = 1.9, 0.45, 0.6  # strengths: lamp, everything around, light from behind
+SUN, FILL, RIM = 2.7, 0.28, 0.5  # strengths: lamp, everything around, light from behind
 SOFTNESS = 0.2  # radians across the lamp
 BRIGHTER, VIEWPORT = 1.25, 1.8  # skin than in our own light, for Cycles and for Workbench
 FAR = 200.0  # metres of floor

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SAMPLES, SPARSE = 8, 5  # a GIF's colours are chosen from so many pictures, every fifth pixel
 CENTISECOND = 2  # the shortest time of a GIF's picture that browsers keep to
-DITHER = 10  # how far, in 255ths, the pattern moves a colour
+DITHER = 6  # how far, in 255ths, the pattern moves a colour
 OPAQUE = 128  # a GIF's pixel is there or not
 
 
