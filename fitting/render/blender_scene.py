@@ -19,7 +19,7 @@ SENSOR = 36.0  # mm
 SAMPLES = 64  # of Cycles, before it takes the noise out
 SUN, FILL, RIM = 2.7, 0.28, 0.5  # strengths: lamp, everything around, light from behind
 SOFTNESS = 0.2  # radians across the lamp
-BRIGHTER, VIEWPORT = 1.25, 1.8  # skin than in our own light, for Cycles and for Workbench
+VIEWPORT = 1.8  # how much brighter than in other light a skin is in Workbench's
 FAR = 200.0  # metres of floor
 
 
@@ -63,7 +63,7 @@ def paint(thing: bpy.types.Object, colour: list[float], opacity: float) -> None:
     material.roughness = 0.5
     material.use_nodes = True
     surface = material.node_tree.nodes["Principled BSDF"]
-    surface.inputs["Base Color"].default_value = (*(min(BRIGHTER * part, 1.0) for part in colour), 1.0)
+    surface.inputs["Base Color"].default_value = (*colour, 1.0)
     surface.inputs["Roughness"].default_value = 0.5
     if opacity < 1:
         side = material.node_tree.nodes.new("ShaderNodeNewGeometry").outputs["Backfacing"]
