@@ -34,7 +34,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if config.subcommand == "doctor":  # it works where Lightning does not import
         from fitting.doctor import doctor
 
-        return doctor(config.doctor.device, config.doctor.body)
+        return doctor(config.doctor.device, config.doctor.body, config.doctor.install)
     from fitting.runner import guarded  # Lightning, which --help need not wait for
 
     commands = {
@@ -42,6 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "generate": generate,
         "edit": edit,
         "convert": convert,
+        "render": render,
         "inspect": inspect,
         "prepare": prepare,
         "evaluate": evaluate,
@@ -61,6 +62,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("generate", generate_parser(), help="make motion from sentences")
     commands.add_subcommand("edit", edit_parser(), help="make parts of a motion anew from a sentence")
     commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
+    commands.add_subcommand("render", render_parser(), help="film and pictures of fits, without fitting again")
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
@@ -79,6 +81,7 @@ def doctor_parser() -> ArgumentParser:
         "--device", default="auto", metavar="NAME", help="the device you will give (default: %(default)s)"
     )
     parser.add_argument("--body", metavar="FILE", help="the body file you will give")
+    parser.add_argument("--install", choices=["blender"], help="install Blender as a Python package first")
     return parser
 
 
@@ -104,6 +107,31 @@ def convert_parser() -> ArgumentParser:
     parser.add_argument("--stats", metavar="DIR", help="folder with Mean.npy and Std.npy, for normalised features")
     rate = "frames a second of what is written, instead of the clip's"
     parser.add_argument("--out-fps", metavar="F", type=float, help=rate)
+    return parser
+
+
+def render_parser() -> ArgumentParser:
+    """The arguments of `thetafit render`."""
+    about = "Films, stills and posters of fits, without fitting again; several clips stand side by side."
+    parser = ArgumentParser(description=about, epilog="docs/film.md shows what each option looks like.")
+    sources = "NAME.npz or NAME_smpl_params.npy of a fit, folders of them"
+    parser.add_argument("sources", metavar="RESULT", nargs="+", help=sources)
+    out = "film .mp4, .mkv or .gif; a name without suffix is a folder of PNGs; with --still a .png"
+    parser.add_argument("--out", metavar="FILE", required=True, help=out)
+
+    def add(name: str, metavar: str, text: str, default: object = None) -> None:
+        text += " (default: %(default)s)" if default else ""
+        parser.add_argument(name, metavar=metavar, help=text, default=default)
+
+    add("--camera", "NAME", "follow, fixed, orbit, front, side, back; grid is front, side and back", "follow")
+    add("--style", "NAME", "body; skeleton; both, one inside the other; ghost, the input's joints in the body", "body")
+    add("--engine", "NAME", "torch, or blender: Workbench for films, Cycles for stills", "torch")
+    add("--size", "N|WxH", "pixels of one view (default: 512; a poster is 1600 wide)")
+    add("--still", "WHAT", "one picture: a frame's number, or poster, the whole path")
+    parser.add_argument("--transparent", action="store_true", help="no floor, only its shadow: .gif, PNGs, stills")
+    add("--blend", "FILE", "save Blender's scene, to go on by hand")
+    add("--body", "FILE", "the body file of fits to another than the embedded body")
+    add("--device", "NAME", "cpu, cuda or cuda:N, for the torch engine", "cpu")
     return parser
 
 
@@ -322,6 +350,14 @@ def convert(config: Namespace) -> int:
 
     options = (config.body, config.out_fps, config.stats)
     return convert_files(config.sources, comma_list(config.to), config.out, *options)
+
+
+def render(config: Namespace) -> int:
+    """`thetafit render`."""
+    from fitting.render.command import Request, render_files
+
+    names = ("camera", "style", "engine", "size", "still", "transparent", "blend", "body", "device")
+    return render_files(config.sources, config.out, Request(**{name: config[name] for name in names}))
 
 
 def inspect(config: Namespace) -> int:

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from fitting.blender import find_blender, how_to_install
+from fitting.blender import install as install_blender
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -65,8 +66,17 @@ class Facts:
     blender: str | None = None
 
 
-def doctor(device: str = "auto", body: str | None = None) -> int:
-    """Print every finding; 1 where something is broken, else 0. device, body: as `thetafit fit` will be given them."""
+def doctor(device: str = "auto", body: str | None = None, install: str | None = None) -> int:
+    """Print every finding; 1 where something is broken, else 0. device, body: as `thetafit fit` will be given them.
+
+    install: "blender" makes the environment with Blender's Python package first; 2 where that cannot be.
+    """
+    if install:
+        try:
+            install_blender()
+        except InputError as error:
+            print(error)
+            return 2
     findings = diagnose(look(), device, body)
     for finding in findings:
         print(f"{MARKS[finding.state]:>2}  {finding.part}: {finding.found}")
@@ -96,7 +106,7 @@ def judge_blender(program: str | None) -> Finding:
     """Whether FBX, USD and Alembic can be written."""
     if program:
         return Finding("Blender", "fine", program)
-    return Finding("Blender", "absent", "not found, so no fbx, usd and abc", how_to_install())
+    return Finding("Blender", "absent", "not found, so no fbx, usd, abc and --engine blender", how_to_install())
 
 
 def judge_torch(torch: dict[str, Any]) -> Finding:

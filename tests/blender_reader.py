@@ -1,6 +1,6 @@
 """Run inside Blender: imports a file and writes down what it shows.
 
-Arguments behind --: the file (.glb, .fbx, .usdc, .abc or .bvh), the npz to write, frames a second, frames.
+Arguments behind --: the file (.glb, .fbx, .usdc, .abc, .bvh or .blend), the npz to write, frames a second, frames.
 The npz: vertices (frames, V, 3) of the largest mesh, names and heads (frames, bones, 3) of the armature; y up, metres.
 """
 
@@ -15,6 +15,7 @@ IMPORTERS = {
     "usdc": lambda path: bpy.ops.wm.usd_import(filepath=path),
     "abc": lambda path: bpy.ops.wm.alembic_import(filepath=path, as_background_job=False),
     "bvh": lambda path: bpy.ops.import_anim.bvh(filepath=path),
+    "blend": lambda path: bpy.ops.wm.open_mainfile(filepath=path),
 }
 BVH_START = 1  # the importer knows no frame before the first
 
@@ -37,10 +38,10 @@ def vertices(mesh: bpy.types.Object) -> np.ndarray:
 
 def main(path: str, out: str, fps: str, *frames: str) -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    scene = bpy.context.scene
-    scene.render.fps = int(fps)
+    bpy.context.scene.render.fps = int(fps)
     kind = path.rpartition(".")[2]
     IMPORTERS[kind](path)
+    scene = bpy.context.scene
     meshes = [thing for thing in bpy.data.objects if thing.type == "MESH"]
     rigs = [thing for thing in bpy.data.objects if thing.type == "ARMATURE"]
     shown, heads = [], []

@@ -57,7 +57,7 @@ def _write_film(result: "FitResult", path: Path) -> None:
 
 
 def _write_poster(result: "FitResult", path: Path) -> None:
-    from fitting.render.film import write_poster
+    from fitting.render.poster import write_poster
 
     write_poster(result, path)
 
@@ -69,6 +69,7 @@ FORMATS = {
         Format("npz", ".npz", write_npz, "AMASS style: poses, trans, betas; and the joints"),
         Format("glb", ".glb", write_glb, "animated, skinned body for Blender, three.js and other glTF", rigged=True),
         Format("mp4", "_mesh.mp4", _write_film, "film of the mesh, and the poster", brings=("png",)),
+        Format("gif", "_mesh.gif", _write_film, "the film as a GIF, for where only pictures can be shown"),
         Format("png", "_poster.png", _write_poster, "poster: the whole path in one picture"),
         Format("obj", "_obj", write_obj, "folder with the mesh of every frame as frame000.obj ..."),
         Format("ply", "_ply", write_ply, "the same as binary PLY, a third of the size"),

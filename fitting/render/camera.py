@@ -23,9 +23,9 @@ LOOSENESS = 1.12  # how much farther away a calm camera may stand than one that 
 
 @dataclass
 class Camera:
-    """One viewing direction, one eye a frame. Pixel centres lie at .5, rows count downwards."""
+    """One eye a frame, one viewing direction a frame or a clip. Pixel centres lie at .5, rows count downwards."""
 
-    rotation: Tensor  # (3, 3): rows are the picture's right, its up and the way back to the eye, in the world
+    rotation: Tensor  # (3, 3) or (frames, 3, 3): rows are the picture's right, its up, the way back to the eye
     target: Tensor  # (frames, 3) metres: what stands in the middle of the picture
     distance: float  # metres from the target to the eye
     height: int  # pixels
@@ -34,7 +34,7 @@ class Camera:
     @property
     def eye(self) -> Tensor:
         """(frames, 3) metres."""
-        return self.target + self.distance * self.rotation[2]
+        return self.target + self.distance * self.rotation[..., 2, :]
 
     @property
     def focal(self) -> float:
@@ -43,46 +43,65 @@ class Camera:
 
     def project(self, points: Tensor) -> Tensor:
         """World (frames, V, 3) in metres -> (frames, V, 3): column and row in pixels, depth in metres."""
-        right, up, back = ((points - self.eye[:, None]) @ self.rotation.T).unbind(-1)
+        right, up, back = ((points - self.eye[:, None]) @ self.rotation.mT).unbind(-1)
         scale = -self.focal / back
         return torch.stack([self.width / 2 + right * scale, self.height / 2 - up * scale, -back], -1)
 
     def rays(self, column: Tensor, row: Tensor) -> Tensor:
-        """World directions (..., 3) through the centres of pixels, of length 1 along the viewing axis."""
-        across, up = (column + 0.5 - self.width / 2) / self.focal, (self.height / 2 - row - 0.5) / self.focal
-        return across[..., None] * self.rotation[0] + up[..., None] * self.rotation[1] - self.rotation[2]
+        """World directions, of length 1 along the viewing axis, through the centres of a grid of pixels.
 
-    def at(self, frames: slice) -> "Camera":
+        column and row broadcast to (m, n); the directions are (m, n, 3), or (frames, m, n, 3) of a camera that turns.
+        """
+        across, up = torch.broadcast_tensors(column + 0.5 - self.width / 2, self.height / 2 - row - 0.5)
+        seen = torch.stack([across / self.focal, up / self.focal, -torch.ones_like(across)], -1)
+        return seen @ self.rotation.unsqueeze(-3)
+
+    def at(self, frames: slice | Tensor) -> "Camera":
         """The camera at some of the frames."""
-        return replace(self, target=self.target[frames])
+        turning = self.rotation.ndim == 3
+        return replace(self, target=self.target[frames], rotation=self.rotation[frames] if turning else self.rotation)
 
     def magnified(self, factor: int) -> "Camera":
         """The same view in pixels `factor` times as fine."""
         return replace(self, height=self.height * factor, width=self.width * factor)
 
 
-def orientation(azimuth: float, pitch: float) -> Tensor:
-    """Rotation (3, 3) of a camera that stands at `azimuth` (radians from +z towards +x) and looks down by `pitch`."""
-    across, along = math.sin(azimuth), math.cos(azimuth)
-    right = torch.tensor([along, 0.0, -across])
-    back = torch.tensor([across * math.cos(pitch), math.sin(pitch), along * math.cos(pitch)])
-    return torch.stack([right, torch.linalg.cross(back, right), back])
+def orientation(azimuth: float | Tensor, pitch: float) -> Tensor:
+    """Rotation (..., 3, 3) of a camera that stands at `azimuth` (...) and looks down by `pitch`.
+
+    Both in radians; the azimuth counts from +z towards +x.
+    """
+    azimuth = torch.as_tensor(azimuth)
+    across, along, level = azimuth.sin(), azimuth.cos(), torch.zeros_like(azimuth)
+    right = torch.stack([along, level, -across], -1)
+    back = torch.stack([across * math.cos(pitch), level + math.sin(pitch), along * math.cos(pitch)], -1)
+    return torch.stack([right, torch.linalg.cross(back, right), back], -2)
 
 
-def follow(boxes: Tensor, rotation: Tensor, fps: float, size: int) -> Camera:
-    """A square picture with the whole body in it at every frame, by a camera as calm as that allows.
+def follow(
+    boxes: Tensor,
+    rotation: Tensor,
+    fps: float,
+    height: int,
+    width: int,
+    smoothing: tuple[float, ...] = SMOOTHING_SECONDS,
+) -> Camera:
+    """A picture with the whole body in it at every frame, by a camera as calm as that allows.
 
-    boxes: (L, 2, 3) metres, the lowest and highest coordinates of each frame's vertices along `rotation`'s rows. The
-    distance is one for the clip; the target is the boxes' middle smoothed over time, at rest where the path is short.
+    boxes: (L, 2, 3) metres, the lowest and highest coordinates of each frame's vertices along the rows of `rotation`,
+    (3, 3) or (L, 3, 3). The distance is one for the clip; the target is the boxes' middle smoothed over time by the
+    first of `smoothing` (seconds) that lets the camera stand close enough, or by the last.
     """
     middles = boxes.mean(1)
-    tight = _distance(boxes, middles, size, size)
-    for seconds in SMOOTHING_SECONDS:
-        target = _smooth(middles, seconds * fps)
-        distance = _distance(boxes, target, size, size)
+    tight = _distance(boxes, middles, height, width)
+    first = rotation.view(-1, 3, 3)[0]
+    path = _turn(middles, rotation) @ first.T
+    for seconds in smoothing:
+        target = _smooth(path, seconds * fps) @ first
+        distance = _distance(boxes, _turn(target, rotation.mT), height, width)
         if distance <= LOOSENESS * tight:
             break
-    return Camera(rotation, target @ rotation, distance, size, size)
+    return Camera(rotation, target, distance, height, width)
 
 
 def frame_all(boxes: Tensor, rotation: Tensor, width: int, shapes: tuple[float, float]) -> Camera:
@@ -93,6 +112,11 @@ def frame_all(boxes: Tensor, rotation: Tensor, width: int, shapes: tuple[float, 
     height = 2 * round(width * shape / 2)
     target = ((low + high) / 2)[None]
     return Camera(rotation, target @ rotation, _distance(boxes, target, height, width), height, width)
+
+
+def _turn(points: Tensor, rotation: Tensor) -> Tensor:
+    """Row vectors (L, 3) times (3, 3) or (L, 3, 3)."""
+    return (points[:, None] @ rotation)[:, 0]
 
 
 def _distance(boxes: Tensor, target: Tensor, height: int, width: int) -> float:

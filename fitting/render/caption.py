@@ -30,12 +30,12 @@ def draw_caption(image: Image.Image, text: str) -> None:
     ImageDraw.Draw(image).multiline_text((margin, top), "\n".join(lines), INK, font, spacing=round(0.35 * height))
 
 
-def caption_overlay(size: int, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The caption of a square picture, its lowest rows only: colour (rows, size, 3) and opacity (rows, size, 1)."""
-    layer = Image.new("RGBA", (size, size), (*INK, 0))
+def caption_overlay(width: int, height: int, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The caption of a picture, its lowest rows only: colour (rows, width, 3) and opacity (rows, width, 1)."""
+    layer = Image.new("RGBA", (width, height), (*INK, 0))
     draw_caption(layer, text)
     box = layer.getchannel("A").getbbox()
-    pixels = np.asarray(layer, dtype=np.float32)[box[1] if box else size :]
+    pixels = np.asarray(layer, dtype=np.float32)[box[1] if box else height :]
     return pixels[..., :3], pixels[..., 3:] / 255
 
 

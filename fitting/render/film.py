@@ -1,257 +1,166 @@
-"""A fit to look at: `write_film` streams an mp4 of the moving mesh, `write_poster` draws the whole path as one PNG."""
+"""Films: pure functions from numbers of frames to pictures, put together from shots, captions and one another."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import torch
-import torch.nn.functional as F
-from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image
 from torch import Tensor
 
-from fitting.render.camera import Camera, follow, frame_all, orientation
-from fitting.render.caption import caption_overlay, draw_caption
-from fitting.render.scene import BODY, GHOST, Stage, encode, over
+from fitting.render.camera import Camera, follow, orientation
+from fitting.render.caption import caption_overlay
+from fitting.render.figures import Figure, Layer, figure, floor_light, lit, paint, survey
+from fitting.render.light import Lit
+from fitting.render.scene import Stage, finish, over
+from fitting.render.sinks import write_film_file
 from fitting.render.sticks import StickFigure
-from models.errors import InputError
+from fitting.render.threads import batches, in_threads
+from fitting.render.views import CAMERAS, View
 
 if TYPE_CHECKING:
     from fitting.result import FitResult
 
-BATCH = {"cpu": 2, "cuda": 16}  # frames drawn at a time
-POSTER_WIDTH = 1600
-POSTER_SHAPES = (0.34, 0.75)  # height / width, least and most
-TRAVEL = (1.2, 12.0)  # metres covered: less, and bodies in their places would hide each other; more, and they were tiny
-STRIDE = 0.5  # metres between the bodies of a poster
-BODIES = 8  # of a poster, at most
-GAP = 0.05  # metres between bodies in a row
+SIZE = 512  # pixels along each side of a picture
+PITCH = math.radians(13)  # how far a film's camera looks down
 
 
-class PosedBodies:
-    """A result's bodies near the origin, wherever the result stands: float32 has no millimetres left at 100 km.
+@dataclass(frozen=True)
+class Film:
+    """`draw`: numbers of frames (n,) -> pictures (n, height, width, 3) uint8, or 4 with opacity where no floor is.
 
-    They are made a few frames at a time, so that the longest clip needs no more memory than a short one.
+    It holds no state, so that frames can be drawn in any order and several at a time.
     """
 
-    colour = BODY
+    height: int
+    width: int
+    fps: float
+    length: int
+    draw: Callable[[Tensor], np.ndarray]
+    device: torch.device = torch.device("cpu")
 
-    def __init__(self, result: "FitResult", device: torch.device | str = "cpu"):
-        self.result, self.device = result, torch.device(device)
-        self.fps, self.text = result.fps, result.motion.text or ""
-        self.faces = result.body.faces.to(device)
-        self.transl = (result.transl.double() - result.transl[0].double()).to(result.transl.dtype)
-
-    def __len__(self) -> int:
-        return len(self.transl)
-
-    def vertices(self, frames: slice | Tensor) -> Tensor:
-        """(frames, V, 3) metres."""
-        return self._pose(self.result.body.vertices, frames)
-
-    def joints(self) -> Tensor:
-        """(L, J, 3) metres."""
-        return self._pose(self.result.body.joints, slice(None))
-
-    def across(self) -> Tensor:
-        """(L, 3): from the right hip to the left."""
-        joints = self.joints()
-        return joints[:, 1] - joints[:, 2]
-
-    def batches(self) -> Iterator[slice]:
-        batch = BATCH[self.device.type]
-        return (slice(start, start + batch) for start in range(0, len(self), batch))
-
-    @torch.no_grad()
-    def _pose(self, make: Callable[..., Tensor], frames: slice | Tensor) -> Tensor:
-        betas = self.result.betas if self.result.betas.ndim == 1 else self.result.betas[frames]
-        return make(betas, self.result.thetas[frames], self.transl[frames]).float().to(self.device)
+    def pictures(self, frames: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """Some frames, by default all, one after the other."""
+        wanted = range(self.length) if frames is None else frames
+        for pictures in in_threads(self.draw, batches(wanted, self.device), self.device):
+            yield from pictures
 
 
-def write_film(result: "FitResult", path: str | Path, size: int = 512, device: torch.device | str = "cpu") -> None:
-    """`save_film` of a fit's mesh."""
-    save_film(PosedBodies(result, device), path, size)
+@dataclass(frozen=True)
+class Shot:
+    """A figure as one camera sees it: all that a renderer needs."""
+
+    figure: Figure
+    camera: Camera
+    stages: list[Stage]
+
+    def meshes(self, frames: Tensor) -> list[Tensor]:
+        """Each layer's vertices (n, V, 3) at frames (n,)."""
+        return [layer.mesh.vertices(frames) for layer in self.figure.layers]
+
+    def film(self, draw: Callable[[Tensor], np.ndarray]) -> Film:
+        """The film whose pictures `draw` makes of this shot's frames."""
+        camera, figure = self.camera, self.figure
+        return Film(camera.height, camera.width, figure.fps, len(figure), draw, figure.device)
+
+    def from_distance(self, distance: float) -> "Shot":
+        """The same from another distance in metres."""
+        return replace(self, camera=replace(self.camera, distance=distance))
 
 
-def save_film(clip: PosedBodies | StickFigure, path: str | Path, size: int) -> None:
-    """Write an h264 mp4 of size x size pixels, one picture a frame, at the clip's rate; browsers play it as it loads.
-
-    path: its suffix does not matter. Raises InputError where size is odd or below 64.
-    """
-    if size < 64 or size % 2:
-        raise InputError(f"A film of {size} x {size} pixels: h264 wants an even size, at least 64. Try 512.")
-    with av.open(str(Path(path).absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
-        stream.width = stream.height = size
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
-        stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        for picture in film_frames(clip, size):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
-        container.mux(stream.encode())
+def shots_of(figure: Figure, views: Sequence[View], height: int, width: int) -> list[Shot]:
+    """The figure from each view, all from the same distance; room for the caption is left below."""
+    room = len(caption_overlay(width * len(views), height, figure.text)[0]) / height
+    shots = [_shot(figure, view, height, width, room) for view in views]
+    return [shot.from_distance(max(each.camera.distance for each in shots)) for shot in shots]
 
 
-def film_frames(clip: PosedBodies | StickFigure, size: int) -> Iterator[np.ndarray]:
-    """The film's pictures (size, size, 3) uint8, half from the front, by a camera that goes along with the person."""
-    azimuth = _facing(clip.across()) - math.radians(40)
-    rotation = orientation(azimuth, math.radians(13)).to(clip.device)
-    boxes, stage = _survey(clip, rotation, azimuth)
-    ink, opacity = caption_overlay(size, clip.text)
-    boxes[:, 0, 1] -= 0.6 * len(ink) / size * (boxes[:, 1, 1] - boxes[:, 0, 1]).amax()  # the caption wants some room
-    camera = follow(boxes, rotation, clip.fps, size)
+def _shot(figure: Figure, view: View, height: int, width: int, room: float) -> Shot:
+    azimuth = view.azimuth(figure.facing, len(figure))
+    rotation = orientation(azimuth, PITCH).to(figure.device)
+    boxes, stages = survey(figure, rotation, float(azimuth.flatten()[0]))
+    boxes[:, 0, 1] -= 0.6 * room * (boxes[:, 1, 1] - boxes[:, 0, 1]).amax()  # the caption wants some
+    return Shot(figure, follow(boxes, rotation, figure.fps, height, width, view.smoothing), stages)
 
-    def draw(frames: slice) -> np.ndarray:
-        vertices, view = clip.vertices(frames), camera.at(frames)
-        lit, floor = stage.light(vertices), stage.floor(view)
-        ground = stage.floor_colour(floor, stage.lights.at_floor(lit, floor), view)
-        pictures = encode(over(stage.body(vertices, lit, view, clip.colour), ground)).cpu().numpy()
-        rows = pictures[:, size - len(ink) :]
-        rows[:] = rows + opacity * (ink - rows) + 0.5
+
+def rendered(shot: Shot, transparent: bool = False) -> Film:
+    """The shot by our own rasteriser, on a floor, or on nothing but its shadow."""
+
+    def draw(frames: Tensor) -> np.ndarray:
+        camera, meshes = shot.camera.at(frames), shot.meshes(frames)
+        lights = lit(shot.stages, meshes)
+        picture = paint(shot.figure.layers, shot.stages, meshes, lights, camera)
+        return finish(over(picture, ground(shot.stages, lights, camera, transparent))).cpu().numpy()
+
+    return shot.film(draw)
+
+
+def ground(stages: list[Stage], lights: list[Lit], camera: Camera, transparent: bool) -> Tensor:
+    """The floor (frames, height, width, 3) with its shadows, or the shadows alone (frames, height, width, 4)."""
+    floor = stages[-1].floor(camera)
+    light = floor_light(stages, lights, floor)
+    return stages[-1].shadow(light) if transparent else stages[-1].floor_colour(floor, light, camera)
+
+
+def side_by_side(films: Sequence[Film]) -> Film:
+    """Films of one height beside each other, at the highest of their rates; who is done first waits for the others."""
+    fps = max(film.fps for film in films)
+    seconds = max(film.length / film.fps for film in films)
+
+    def draw(frames: Tensor) -> np.ndarray:
+        own = [at_rate(frames, fps, film.fps, film.length) for film in films]
+        return np.concatenate([film.draw(mine) for film, mine in zip(films, own, strict=True)], 2)
+
+    return replace(films[0], width=sum(film.width for film in films), fps=fps, length=round(seconds * fps), draw=draw)
+
+
+def at_rate(frames: Tensor, fps: float, own_fps: float, length: int) -> Tensor:
+    """Frames at one rate -> the nearest ones of a clip of another rate and of this length, its last one in the end."""
+    return (frames * (own_fps / fps)).round().long().clamp(max=length - 1)
+
+
+def captioned(film: Film, text: str) -> Film:
+    """The film with a text at the lower left of every picture."""
+    ink, opacity = caption_overlay(film.width, film.height, text)
+
+    def draw(frames: Tensor) -> np.ndarray:
+        pictures = film.draw(frames)
+        rows = pictures[:, film.height - len(ink) :]
+        colours, here = rows[..., :3], opacity
+        if rows.shape[-1] == 4:  # opacity of both, one over the other
+            here = opacity + rows[..., 3:] / 255 * (1 - opacity)
+            rows[..., 3:] = 255 * here + 0.5
+            here = opacity / np.maximum(here, 1e-6)
+        colours[:] = colours + here * (ink - colours) + 0.5
         return pictures
 
-    for pictures in _side_by_side(draw, clip.batches(), clip.device):
-        yield from pictures
+    return replace(film, draw=draw)
 
 
-def _side_by_side(draw: Callable, batches: Iterable, device: torch.device) -> Iterator:
-    """map(draw, batches), on the CPU in as many threads as torch has, each at a batch of its own.
-
-    That scales better than all threads at each of the thousands of small operations that a batch consists of, and what
-    is drawn does not depend on the number of threads.
-    """
-    threads = torch.get_num_threads()
-    workers = threads if device.type == "cpu" else 1
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            coming = deque()
-            for batch in batches:
-                coming.append(pool.submit(draw, batch))
-                if len(coming) > workers:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-    finally:
-        torch.set_num_threads(threads)
+def film_of(
+    figures: Sequence[Figure],
+    camera: str = "follow",
+    height: int = SIZE,
+    width: int = SIZE,
+    render: Callable[[Shot], Film] = rendered,
+) -> Film:
+    """Clips side by side, each with its text, as one of CAMERAS sees them; height and width are one view's."""
+    every = []
+    for each in figures:
+        views = [render(shot) for shot in shots_of(each, CAMERAS[camera], height, width)]
+        every.append(captioned(side_by_side(views), each.text))
+    return side_by_side(every)
 
 
-def write_poster(result: "FitResult", path: str | Path, device: torch.device | str = "cpu") -> None:
-    """Write one PNG of the whole path: bodies that gain colour along the way, the last pose in full.
-
-    Where the person hardly leaves the spot the bodies would hide each other, where they cover many metres they would be
-    tiny: they stand in a row then, time running to the right. path: its suffix does not matter.
-    """
-    image = Image.fromarray(draw_poster(PosedBodies(result, device)))
-    draw_caption(image, result.motion.text or "")
-    image.save(path, format="PNG")
+def write_film(result: "FitResult", path: str | Path, size: int = SIZE, device: torch.device | str = "cpu") -> None:
+    """A fit's mesh as a film; the kind of file follows from the path's suffix."""
+    film = film_of([figure(result, device=device)], height=size, width=size)
+    write_film_file(film, Path(path), Path(path).suffix)
 
 
-def draw_poster(clip: PosedBodies) -> np.ndarray:
-    """The poster without its caption: (height, POSTER_WIDTH, 3) uint8."""
-    joints = clip.joints()
-    track = joints[:, 0, [0, 2]]
-    travels = TRAVEL[0] < float((track.amax(0) - track.amin(0)).norm()) < TRAVEL[1]
-    facing = _facing(clip.across())
-    azimuth = _side_view(track, facing) if travels else facing - math.radians(25)
-    rotation = orientation(azimuth, math.radians(16)).to(clip.device)
-    _, stage = _survey(clip, rotation, azimuth)
-    frames = _along_path(track) if travels else _along_action(joints)
-    meshes = clip.vertices(frames)
-    if not travels:
-        meshes = _in_a_row(meshes, rotation[0])
-    camera = frame_all(_boxes(meshes, rotation), rotation, POSTER_WIDTH, POSTER_SHAPES)
-    progress = torch.linspace(1 if len(meshes) == 1 else 0, 1, len(meshes)).tolist()
-    return encode(_blend(stage, meshes, progress, camera)[0]).cpu().numpy()
-
-
-def _blend(stage: Stage, meshes: Tensor, progress: list[float], camera: Camera) -> Tensor:
-    """One linear picture (1, height, width, 3) of bodies (n, V, 3), paler at less progress, the nearest on top."""
-    presence = [1.0 if share == 1 else 0.5 + 0.4 * share for share in progress]
-    lit = [stage.light(mesh[None]) for mesh in meshes]
-    floor, light = stage.floor(camera), 1.0
-    for here, opacity in zip(lit, presence, strict=True):
-        light = light * (1 - opacity * (1 - stage.lights.at_floor(here, floor)))
-    picture = stage.floor_colour(floor, light, camera)
-    nearness = meshes.mean(1) @ camera.rotation[2]
-    for k in nearness.argsort().tolist():
-        colour = tuple(pale + (full - pale) * progress[k] for pale, full in zip(GHOST, BODY, strict=True))
-        picture = over(presence[k] * stage.body(meshes[k : k + 1], lit[k], camera, colour), picture)
-    return picture
-
-
-def _survey(clip: PosedBodies | StickFigure, rotation: Tensor, azimuth: float) -> tuple[Tensor, Stage]:
-    """One pass over all vertices: boxes (L, 2, 3) along the camera's axes, and a stage of the right height and size."""
-    boxes, lowest, extent = [], [], 0.0
-    for vertices in _side_by_side(clip.vertices, clip.batches(), clip.device):
-        low, high = vertices.amin(1), vertices.amax(1)
-        boxes.append(_boxes(vertices, rotation))
-        lowest.append(low[:, 1])
-        extent = max(extent, float((high - low).norm(dim=1).amax()))
-    ground = float(torch.cat(lowest).quantile(0.01))  # a single frame that sinks does not lower the floor
-    return torch.cat(boxes), Stage(clip.faces, vertices.shape[1], azimuth, ground, extent)
-
-
-def _boxes(vertices: Tensor, rotation: Tensor) -> Tensor:
-    along = vertices @ rotation.T
-    return torch.stack([along.amin(1), along.amax(1)], 1)
-
-
-def _facing(across: Tensor) -> float:
-    """Where the person looks on average, radians from +z towards +x. Forward is (right hip to left hip) (L, 3) x up."""
-    forward = F.normalize(torch.stack([-across[:, 2], across[:, 0]], 1), dim=1)  # x, z
-    mean = forward.mean(0)
-    x, z = (mean if mean.norm() > 0.3 else forward[0]).tolist()
-    return math.atan2(x, z)
-
-
-def _side_view(track: Tensor, facing: float) -> float:
-    """Azimuth from which the path (L, 2) runs from left to right, a little from the front of the person."""
-    way = track - track[0]
-    x, z = way[-1 if way[-1].norm() > TRAVEL[0] / 2 else way.norm(dim=1).argmax()].tolist()
-    heading = math.atan2(x, z)
-    backwards = math.cos(facing - heading) < -0.3
-    return heading - math.radians(110 if backwards else 70)
-
-
-def _along_path(track: Tensor) -> Tensor:
-    """At most BODIES frames, the last among them, whose places on the path (L, 2) keep a distance from one another."""
-    stride = STRIDE
-    while len(chosen := _apart(track, stride)) > BODIES:
-        stride *= 1.1
-    return torch.tensor(chosen[::-1])
-
-
-def _apart(track: Tensor, stride: float) -> list[int]:
-    """From the last frame backwards, every frame that is `stride` away from all taken before; at most BODIES + 1."""
-    chosen = [len(track) - 1]
-    free = torch.ones(len(track), dtype=torch.bool, device=track.device)
-    while len(chosen) <= BODIES:
-        free &= (track - track[chosen[-1]]).norm(dim=1) >= stride
-        left = free[: chosen[-1]].nonzero()
-        if not len(left):
-            break
-        chosen.append(int(left[-1]))
-    return chosen
-
-
-def _along_action(joints: Tensor) -> Tensor:
-    """Frames (at most BODIES) between which the joints (L, J, 3) move equally far; the first and the last always."""
-    moved = joints.diff(dim=0).norm(dim=2).mean(1) + 1e-4
-    moved = torch.cat([moved.new_zeros(1), moved.cumsum(0)])
-    steps = torch.linspace(0, 1, min(BODIES, len(joints)), device=moved.device) * moved[-1]
-    return (moved[:, None] - steps).abs().argmin(0).unique()
-
-
-def _in_a_row(meshes: Tensor, right: Tensor) -> Tensor:
-    """Bodies (n, V, 3) set side by side along `right`, each at its own height."""
-    away = torch.stack([-right[2], torch.zeros_like(right[0]), right[0]])  # level, across the row
-    place, depth = meshes @ right, meshes @ away
-    low, high = place.amin(1), place.amax(1)
-    start = (high - low + GAP).cumsum(0) - (high - low + GAP)
-    return meshes + (start - low)[:, None, None] * right - depth.mean(1)[:, None, None] * away
+def save_film(sticks: StickFigure, path: str | Path, size: int) -> None:
+    """A stick figure as a film; the kind of file follows from the path's suffix."""
+    moving = Figure([Layer(sticks)], sticks.joints, sticks.across(), sticks.fps, sticks.text)
+    write_film_file(film_of([moving], height=size, width=size), Path(path), Path(path).suffix)

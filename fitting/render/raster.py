@@ -128,4 +128,5 @@ def _nearest(pixel: Tensor, depth: Tensor, face: Tensor, pixels: int) -> Tensor:
     unset = torch.iinfo(torch.int64).max
     best = torch.full((pixels,), unset, device=pixel.device).scatter_reduce_(0, pixel, key, "amin")
     winners = (key == best.index_select(0, pixel)).nonzero()[:, 0]
-    return winners[pixel[winners].argsort()]
+    at = torch.full_like(best, -1).scatter_(0, pixel.index_select(0, winners), winners)  # no face is twice at a pixel
+    return at[at >= 0]

@@ -11,14 +11,14 @@ from fitting.render.light import KEY, SKY, Lights, Lit
 from fitting.render.raster import interpolate, rasterise
 
 SAMPLES = 3  # along each axis of a pixel, for the body
-BODY = (0.19, 0.37, 0.72)
-GHOST = (0.42, 0.56, 0.78)  # a body at the start of a poster
+BODY = (0.16, 0.31, 0.56)
 FLOOR = (0.70, 0.72, 0.75)
 BACKGROUND = (0.82, 0.845, 0.88)
 CHEQUER = 0.06  # how much lighter and darker the tiles are
 TILE = 0.5  # metres
 FADE = 0.7  # the floor has half faded this far from the target, in distances of the camera
 BOUNCE, GLOSS = 0.14, 0.05  # light thrown back by the floor, highlights
+FAINT = 0.02  # opacity below which a shadow without a floor is left out
 SHADES = 4096  # steps of linear light
 
 
@@ -57,13 +57,10 @@ class Stage:
         left, top, right, bottom = _window(points[..., :2], fine)  # only this part is drawn
         height, width = bottom - top, right - left
         fragments = rasterise(points - points.new_tensor([left, top, 0]), self.faces, height, width, cull=True)
-        at = interpolate(lit.vertices, self.faces, fragments, height * width)
-        place = fragments.pixel % (height * width)
-        view = -F.normalize(fine.rays(place % width + left, place // width + top), dim=1)
-        shaded = self._shade(at, view, torch.tensor(colour, device=at.device))
-        samples = at.new_zeros(len(vertices) * height * width, 4)
-        samples[fragments.pixel] = F.pad(shaded, (0, 1), value=1.0)
-        picture = at.new_zeros(len(vertices), camera.height, camera.width, 4)
+        shaded = F.pad(self._shade(vertices, lit, camera, vertices.new_tensor(colour)), (0, 1), value=1.0)
+        samples = shaded.new_zeros(len(vertices) * height * width, 4)
+        samples[fragments.pixel] = interpolate(shaded, self.faces, fragments, height * width)
+        picture = shaded.new_zeros(len(vertices), camera.height, camera.width, 4)
         inner = picture[:, top // SAMPLES : bottom // SAMPLES, left // SAMPLES : right // SAMPLES]
         inner[:] = _pixel_means(samples.view(-1, height, width, 4))
         return picture
@@ -78,6 +75,11 @@ class Stage:
         distance = torch.where(rays[..., 1] < 0, (self.ground - eye[..., 1]) / rays[..., 1], math.inf)
         return eye[..., ::2] + distance[..., None] * rays[..., ::2]
 
+    def shadow(self, light: Tensor) -> Tensor:
+        """The floor left out but for its shadow: black with an opacity, (..., 4), that darkens sRGB as `light` does."""
+        opacity = (1 - light[..., None].clamp(0, 1) ** (1 / 2.2) - FAINT) / (1 - FAINT)
+        return F.pad(opacity.clamp(min=0), (3, 0))
+
     def floor_colour(self, floor: Tensor, light: Tensor, camera: Camera) -> Tensor:
         """The floor's linear colour (frames, height, width, 3), fading into the background with the distance."""
         away = (floor - camera.target[:, None, None, ::2]).square().sum(-1) / (FADE * camera.distance) ** 2
@@ -86,20 +88,33 @@ class Stage:
         background, full = torch.tensor([BACKGROUND, FLOOR], device=floor.device)
         return background * (1 - strength)[..., None] + full * grey[..., None]
 
-    def _shade(self, at: Tensor, view: Tensor, colour: Tensor) -> Tensor:
-        """Linear colour (n, 3) of skin: key and sky, light thrown back by the floor, a soft highlight, a bright rim."""
-        normal, key, sky = F.normalize(at[:, :3], dim=1), at[:, 3:4], at[:, 4:]
-        direct = (normal @ self.lights.key).clamp(min=0)[:, None] * key
-        bounce = (1 - normal[:, 1:2]) / 2
-        halfway = F.normalize(view + self.lights.key, dim=1)
-        highlight = (normal * halfway).sum(1, keepdim=True).clamp(min=0) ** 24 * key
-        grazing = (1 - (normal * view).sum(1, keepdim=True).clamp(0, 1)) ** 4
+    def _shade(self, vertices: Tensor, lit: Lit, camera: Camera, colour: Tensor) -> Tensor:
+        """Linear colour (frames, V, 3) of skin: key, sky, light thrown back by the floor, a soft highlight and rim.
+
+        It is worked out at the vertices: on a body's mesh their triangles are as small as a film's pixels.
+        """
+        normal, key, sky = lit.vertices.split([3, 1, 1], 2)
+        view = F.normalize(camera.eye[:, None] - vertices, dim=2)
+        direct = (normal @ self.lights.key).clamp(min=0)[..., None] * key
+        bounce = (1 - normal[..., 1:2]) / 2
+        halfway = F.normalize(view + self.lights.key, dim=2)
+        highlight = (normal * halfway).sum(2, keepdim=True).clamp(min=0) ** 24 * key
+        grazing = (1 - (normal * view).sum(2, keepdim=True).clamp(0, 1)) ** 4
         return colour * (math.pi / 2 * KEY * direct + SKY * sky + BOUNCE * bounce) + GLOSS * (highlight + grazing * sky)
 
 
 def over(top: Tensor, bottom: Tensor) -> Tensor:
-    """Lay a picture with coverage (..., 4), its colour already times coverage, over an opaque one (..., 3)."""
-    return torch.addcmul(bottom + top[..., :3], top[..., 3:], bottom, value=-1)
+    """Lay a picture with coverage (..., 4) over another, or over an opaque one (..., 3); colours are times coverage."""
+    return torch.addcmul(bottom + top[..., : bottom.shape[-1]], top[..., 3:], bottom, value=-1)
+
+
+def finish(picture: Tensor) -> Tensor:
+    """Linear light (..., 3), or times coverage with the coverage (..., 4) -> sRGB bytes, opacity not multiplied in."""
+    if picture.shape[-1] == 3:
+        return encode(picture)
+    coverage = picture[..., 3:]
+    opacity = (255 * coverage.clamp(0, 1) + 0.5).to(torch.uint8)
+    return torch.cat([encode(picture[..., :3] / coverage.clamp(min=1e-6)), opacity], -1)
 
 
 def encode(linear: Tensor) -> Tensor:
@@ -109,6 +124,12 @@ def encode(linear: Tensor) -> Tensor:
     table = (table * 255 + 0.5).to(torch.uint8)
     step = (linear * (SHADES - 1) + 0.5).int().clamp_(0, SHADES - 1)
     return table.index_select(0, step.flatten()).view(linear.shape)
+
+
+def decode(bytes_: Tensor) -> Tensor:
+    """sRGB bytes (..., 3) -> linear light, what `encode` takes."""
+    light = bytes_.float() / 255
+    return torch.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
 
 
 def _incident_faces(faces: Tensor, num_vertices: int) -> Tensor:
