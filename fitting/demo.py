@@ -13,11 +13,16 @@ from models.keyed import walk_and_pick_up
 CLIP = "sample00_rep00"
 
 
+def demo_joints() -> np.ndarray:
+    """(120, 22, 3) float32 metres, y up, 20 frames a second: the keyed motion's joints, something to try a fit on."""
+    truth = walk_and_pick_up()
+    return BodyModel.load().joints(truth.betas, truth.thetas, truth.transl)[:, :22].numpy(force=True)
+
+
 def write_results(path: Path) -> None:
     """The 22 joints of the keyed motion as a results.npy of one sample."""
-    truth = walk_and_pick_up()
-    joints = BodyModel.load().joints(truth.betas, truth.thetas, truth.transl)[:, :22]
-    save_results(path, joints.permute(1, 2, 0)[None].numpy(force=True), [truth.text], [len(joints)], samples=1)
+    joints = demo_joints()
+    save_results(path, joints.transpose(1, 2, 0)[None], [walk_and_pick_up().text], [len(joints)], samples=1)
 
 
 def errors_against_truth(fitted: Path) -> dict[str, float]:
