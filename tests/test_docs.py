@@ -3,6 +3,7 @@
 tests/pages.py has the rule of which commands are run, tests/desk.py the files that they find.
 """
 
+import atexit
 import os
 import re
 import shlex
@@ -11,6 +12,8 @@ from argparse import _SubParsersAction
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copytree, rmtree
+from tempfile import mkdtemp
 
 import pytest
 from PIL import Image
@@ -24,7 +27,7 @@ from tests.runs import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments" / "README.md"]
 ENGLISH = [page for page in PAGES if ".zh-CN" not in page.name]
-FILMS = "--formats npz,glb,smpl_params"  # instead of the usual ones: pictures cost more than everything else here
+NO_FILM = ("--formats", "npz,glb,smpl_params")  # where a command names none: films cost more than all else here
 BRIEF = ("--output.formats", "[npz]")
 LARGEST_PICTURE = 200_000  # bytes
 
@@ -74,12 +77,31 @@ def run(command: Command, folder: Path) -> str | None:
     return f"exit codes {codes}" if any(codes) else None
 
 
+@cache
+def demo() -> Path:
+    """What `thetafit demo` writes; made once, however many pages begin with it."""
+    folder = Path(mkdtemp())
+    atexit.register(rmtree, folder)
+    assert cli.main(["demo", "--out", str(folder)]) == 0
+    return folder
+
+
+@cache
+def doctor() -> int:
+    """The exit code of `thetafit doctor`, which says the same on every page."""
+    return cli.main(["doctor"])
+
+
 def run_here(words: list[str]) -> int:
     """The exit code of one command of ours in this process; 0 for programs of others, which are not run."""
     try:
         match words:
             case ["thetafit", "fit", *rest] if "--formats" not in rest:
-                return cli.main(["fit", *rest, *FILMS.split()])
+                return cli.main(["fit", *rest, *NO_FILM])
+            case ["thetafit", "demo"]:
+                copytree(demo(), "demo")
+            case ["thetafit", "doctor"]:
+                return doctor()
             case ["thetafit", *rest]:
                 return cli.main(rest)
             case ["python", "train.py", *rest]:
