@@ -3,8 +3,9 @@
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -13,6 +14,9 @@ from fitting.export.bones import RIGS
 from fitting.version import __version__
 from models.errors import InputError
 from models.skeleton import SKELETONS
+
+if TYPE_CHECKING:
+    from fitting.generate import Request
 
 FORMAT_TABLE = "\n".join(
     (
@@ -36,6 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
     commands = {
         "fit": fit,
         "generate": generate,
+        "edit": edit,
         "convert": convert,
         "inspect": inspect,
         "prepare": prepare,
@@ -53,12 +58,13 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="thetafit", description=about, version=__version__, formatter_class=plain)
     commands = parser.add_subcommands()
     commands.add_subcommand("fit", fit_parser(), help="fit SMPL to motion files and export what moves")
-    commands.add_subcommand("generate", generate_parser(), help="make motion from sentences with a checkpoint of MDM")
+    commands.add_subcommand("generate", generate_parser(), help="make motion from sentences")
+    commands.add_subcommand("edit", edit_parser(), help="make parts of a motion anew from a sentence")
     commands.add_subcommand("convert", convert_parser(), help="write fits in other formats, without fitting again")
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
-    commands.add_subcommand("demo", demo_parser(), help="fit and film a motion whose true parameters are known")
+    commands.add_subcommand("demo", demo_parser(), help="from a sentence to a film of a moving body")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
     commands.add_subcommand(
         "doctor", doctor_parser(), help="say what is installed, what does not fit, and what mends it"
@@ -78,7 +84,7 @@ def doctor_parser() -> ArgumentParser:
 
 def demo_parser() -> ArgumentParser:
     """The arguments of `thetafit demo`."""
-    about = "Fit and film a keyed motion whose true parameters are known, and print the error."
+    about = "From a sentence to a moving body: generate a motion with the small model, fit and film it."
     parser = ArgumentParser(description=about)
     parser.add_argument("--out", default="demo", metavar="DIR", help="output folder (default: %(default)s)")
     return parser
@@ -188,22 +194,55 @@ def fit_parser() -> ArgumentParser:
 
 def generate_parser() -> ArgumentParser:
     """The arguments of `thetafit generate`."""
-    about = "Make motion from sentences with a checkpoint of MDM; write results.npy and films of stick figures."
-    parser = ArgumentParser(description=about, epilog="docs/mdm.md says which checkpoints and files are needed.")
+    about = "Make motion from sentences; write results.npy and films of stick figures."
+    epilog = "Without --model by the small model that comes along. docs/mdm.md says what MDM's own checkpoints need."
+    parser = ArgumentParser(description=about, epilog=epilog)
+
+    prompts = "what the person does, each a sentence in quotes"
+    parser.add_argument("prompt", metavar="PROMPT", nargs="*", default=[], help=prompts)
+    parser.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
+    parser.add_argument("--prefix", metavar="FILE", help="the motion that models with a prefix (DiP) go on from")
+    seconds = "length of each motion: by default the small model's guess, else 6"
+    parser.add_argument("--seconds", metavar="S", type=float, help=seconds)
+    add_sampling(parser)
+    return parser
+
+
+def edit_parser() -> ArgumentParser:
+    """The arguments of `thetafit edit`."""
+    about = "Make parts of a motion anew from a sentence and keep the rest; writes what `thetafit generate` writes."
+    epilog = (
+        "thetafit edit walk.npy 'a person walks and bows' --out bow            # the middle half is made anew\n"
+        "thetafit edit walk.npy 'a person waves' --joints upper_body --out wave\n"
+        "thetafit edit walk.npy 'a person waves' --joints left_elbow,left_wrist --frames 20-60 --out left"
+    )
+    parser = ArgumentParser(description=about, epilog=epilog)
+    parser.add_argument("motion", metavar="MOTION", help="22 joints or features at 20 frames a second, up to 196")
+    prompt = "what the person shall do, a sentence in quotes (default: the text of MOTION)"
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help=prompt)
+    parser.add_argument(
+        "--frames", metavar="A-B", help="make the frames from A to before B anew (default: middle half)"
+    )
+    parser.add_argument(
+        "--joints", metavar="LIST", default="", help="make only these anew: upper_body, names of joints"
+    )
+    mask = "npy (frames, 22) of 0 and 1, 1 = made anew, instead of --frames and --joints"
+    parser.add_argument("--mask", metavar="FILE", help=mask)
+    add_sampling(parser)
+    return parser
+
+
+def add_sampling(parser: ArgumentParser) -> None:
+    """The arguments of both commands that sample a checkpoint, by the fields' names of fitting.generate.Request."""
 
     def add(name: str, metavar: str, text: str, default: object = None, kind: type = str) -> None:
         text += " (default: %(default)s)" if default is not None else ""
         parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind)
 
-    prompts = "what the person does, each a sentence in quotes"
-    parser.add_argument("prompt", metavar="PROMPT", nargs="*", default=[], help=prompts)
     parser.add_argument("--out", metavar="DIR", required=True, help="output folder")
-    add("--model", "FILE", "MDM's weights, such as model000475000.pt, with their args.json beside them")
+    add("--model", "FILE", "MDM's weights, such as model000475000.pt with its args.json, instead of the small model")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy of the checkpoint's training data, MDM's dataset/HumanML3D")
-    add("--prompts", "FILE", "a text file with a prompt a line")
     add("--clip", "FILE", "CLIP's ViT-B-32.pt, where it is not in its usual place; for BERT models DistilBERT's folder")
-    add("--prefix", "FILE", "the motion that models with a prefix (DiP) go on from")
-    add("--seconds", "S", "length of each motion", 6.0, float)
     add("--num-samples", "N", "motions of each prompt, as samples of their own", 1, int)
     add("--num-repetitions", "N", "repetitions of all samples", 1, int)
     add("--guidance", "SCALE", "how much the text counts: by default 2.5, with a prefix 7.5, as in MDM", kind=float)
@@ -211,7 +250,6 @@ def generate_parser() -> ArgumentParser:
     add("--seed", "N", "the same seed gives the same motion", 10, int)
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
     parser.add_argument("--fit", action="store_true", help="then `thetafit fit` the motion into the same folder")
-    return parser
 
 
 def comma_list(text: str) -> list[str]:
@@ -246,24 +284,33 @@ def fit(config: Namespace) -> int:
 
 def generate(config: Namespace) -> int:
     """`thetafit generate`."""
-    from fitting.generate import NO_MODEL, Request, generate_files, read_prompts
+    from fitting.generate import generate_files, read_prompts
 
-    if config.model is None:
-        raise InputError(NO_MODEL)
-    names = (
-        "model",
-        "stats",
-        "clip",
-        "prefix",
-        "seconds",
-        "num_samples",
-        "num_repetitions",
-        "guidance",
-        "steps",
-        "seed",
-    )
-    request = Request(read_prompts(config.prompt, config.prompts), **{name: config[name] for name in names})
-    results = generate_files(request, config.out, config.device)
+    request = sampling_request(config, read_prompts(config.prompt, config.prompts))
+    request = replace(request, seconds=config.seconds, prefix=config.prefix)
+    return fit_if_asked(config, generate_files(request, config.out, config.device))
+
+
+def edit(config: Namespace) -> int:
+    """`thetafit edit`."""
+    from fitting.edit import Change, edit_files
+    from fitting.generate import read_prompts
+
+    change = Change(config.frames, tuple(comma_list(config.joints)), config.mask)
+    request = sampling_request(config, read_prompts([config.prompt] if config.prompt is not None else [], None))
+    return fit_if_asked(config, edit_files(config.motion, change, request, config.out, config.device))
+
+
+def sampling_request(config: Namespace, prompts: list[str]) -> "Request":
+    """The request that add_sampling's arguments make; without --model to the small model."""
+    from fitting.generate import SMALL_MODEL, Request
+
+    names = ("stats", "clip", "num_samples", "num_repetitions", "guidance", "steps", "seed")
+    return Request(prompts, config.model or str(SMALL_MODEL), **{name: config[name] for name in names})
+
+
+def fit_if_asked(config: Namespace, results: Path) -> int:
+    """`--fit`: a results.npy fitted into its own folder."""
     if not config.fit:
         return 0
     return fit(fit_parser().parse_args([str(results), "--out", config.out, "--device", config.device]))
@@ -301,7 +348,7 @@ def evaluate(config: Namespace) -> int:
 
 def demo(config: Namespace) -> int:
     """`thetafit demo`."""
-    from fitting.runner import show_demo
+    from fitting.demo import show_demo
 
     def fit_file(source: Path, out: Path) -> int:
         return fit(fit_parser().parse_args([str(source), "--out", str(out)]))

@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -16,9 +18,10 @@ from fitting.results_file import save_results
 from models.errors import InputError
 from models.mdm.checkpoint import DATASETS, Checkpoint, load_checkpoint
 from models.mdm.features import features_to_joints, joints_to_features
-from models.mdm.generate import FPS, Generator, sample_seeds
+from models.mdm.generate import FPS, Generator, Kept, sample_seeds
 from models.mdm.normalization import Statistics
-from models.mdm.text import text_encoder
+from models.mdm.text import TextEmbedding, TextEncoder, text_encoder
+from models.mdm.words import WordText
 from models.skeleton import SKELETONS
 
 DATA_FOLDERS = {"humanml": "HumanML3D", "kit": "KIT-ML"}  # below MDM's folder `dataset`
@@ -26,12 +29,8 @@ SKELETON_NAMES = {"humanml": "humanml3d", "kit": "kit"}
 NO_PROMPT = "unconstrained"  # the reference's text of motion made without one
 SETTINGS = "generate.json"
 FILM_SIZE = 384  # pixels
-NO_MODEL = (
-    "generate needs a checkpoint: --model FILE, for example --model save/humanml_trans_enc_512/model000475000.pt, with "
-    "the args.json of its archive beside it. None comes with thetafit yet. MDM's README, "
-    'https://github.com/GuyTevet/motion-diffusion-model, says under "Download the pretrained models" where to get '
-    "them; what MDM.export writes after a training of your own does as well (docs/mdm.md)."
-)
+SECONDS = 6.0  # of a motion whose length nobody said
+SMALL_MODEL = Path(str(resources.files("models") / "assets" / "small_mdm" / "model.pt"))
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Request:
     stats: str | None = None
     clip: str | None = None
     prefix: str | None = None
-    seconds: float = 6.0
+    seconds: float | None = None
     num_samples: int = 1
     num_repetitions: int = 1
     guidance: float | None = None
@@ -77,35 +76,91 @@ def generate_files(request: Request, out: str, device: str) -> Path:
     generate.json with the request. Raises InputError before anything is sampled where something cannot be used, and
     where `out` holds the results of another request.
     """
-    folder, progress = Path(out), Progress()
+    folder = Path(out)
     check_numbers(request)
-    checkpoint = load_checkpoint(request.model)
-    generator = Generator(checkpoint, request.guidance, request.steps, torch_device(device), progress)
-    frames, dataset = generator.frames(request.seconds), checkpoint.args["dataset"]
-    texts = _texts(request, checkpoint)
-    statistics = find_statistics(request.stats, Path(request.model), dataset)
-    prefix = _prefix(request, checkpoint, statistics)
-    text = None
-    if checkpoint.denoiser.config.condition == "text":
-        text = text_encoder(checkpoint.args["text_encoder_type"], request.clip).encode(texts)
-    _claim(folder, request)
-    samples = len(texts) // request.num_repetitions
-    seeds = sample_seeds(request.seed, samples, request.num_repetitions)
-    progress.total = generator.evaluations(len(seeds), frames)
-    motion = generator(seeds, frames, text, prefix)
-    joints = features_to_joints(statistics.denormalize(motion))
-    if not joints.isfinite().all():
-        raise InputError(f"{request.model}: its motion is not finite; are the weights whole, and its own?")
-    _write(folder, joints, texts, samples)
-    _film(folder, joints, texts, samples, dataset)
+    model = open_model(request, device)
+    texts = _texts(request, model.generator.checkpoint)
+    seconds = [model.seconds(text) if request.seconds is None else request.seconds for text in texts]
+    frames = [model.generator.frames(length) for length in seconds]
+    prefix = _prefix(request, model.generator.checkpoint, model.statistics)
+    embedding = None if model.encoder is None else model.encoder.encode(texts)
+    claim(folder, request)
+    motions = sampled(model, frames, request, embedding, prefix)
+    write_results(folder, motions, texts, request, model.dataset)
     return folder / "results.npy"
+
+
+def sampled(
+    model: "Model",
+    frames: Sequence[int],
+    request: Request,
+    text: TextEmbedding | None,
+    prefix: Tensor | None = None,
+    kept: Kept | None = None,
+) -> list[Tensor]:
+    """Joints (frames, J, 3) of each motion, those of equal length sampled together; text: of each; see Generator."""
+    repetitions = request.num_repetitions
+    seeds = sample_seeds(request.seed, len(frames) // repetitions, repetitions)
+    groups = {length: [i for i, own in enumerate(frames) if own == length] for length in sorted(set(frames))}
+    progress = Progress(sum(model.generator.evaluations(len(rows), length) for length, rows in groups.items()))
+    generator, joints = replace(model.generator, tick=progress), {}
+    for length, rows in groups.items():
+        texts = None if text is None else text.take(rows)
+        made = generator([seeds[i] for i in rows], length, texts, prefix, kept)
+        joints |= dict(zip(rows, model.joints(made), strict=True))
+    return [joints[i] for i in range(len(frames))]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint at work, and its data set's statistics. clip: the file of Request."""
+
+    generator: Generator
+    statistics: Statistics
+    file: str
+    clip: str | None
+
+    @property
+    def dataset(self) -> str:
+        """humanml or kit."""
+        return self.generator.checkpoint.args["dataset"]
+
+    @cached_property
+    def encoder(self) -> TextEncoder | WordText | None:
+        """What reads its sentences, None where it takes none. Raises InputError where that is missing."""
+        config = self.generator.checkpoint.denoiser.config
+        if config.condition != "text":
+            return None
+        if config.text_encoder == "words":
+            return WordText(Path(self.file).parent)
+        return text_encoder(config.text_encoder, self.clip)
+
+    def seconds(self, text: str) -> float:
+        """How long a motion of a text is when nobody says: a model of words guesses."""
+        of_words = self.generator.checkpoint.denoiser.config.text_encoder == "words"
+        return self.encoder.vocabulary.estimate(text) if of_words else SECONDS
+
+    def joints(self, motion: Tensor) -> Tensor:
+        """Joints (..., frames, J, 3) of normalised motion, in the data set's unit. InputError for NaN and Inf."""
+        joints = features_to_joints(self.statistics.denormalize(motion))
+        if not joints.isfinite().all():
+            raise InputError(f"{self.file}: its motion is not finite; are the weights whole, and its own?")
+        return joints
+
+
+def open_model(request: Request, device: str) -> Model:
+    """What a request asks for, read and checked."""
+    checkpoint = load_checkpoint(request.model)
+    generator = Generator(checkpoint, request.guidance, request.steps, torch_device(device))
+    statistics = find_statistics(request.stats, Path(request.model), checkpoint.args["dataset"])
+    return Model(generator, statistics, request.model, request.clip)
 
 
 class Progress:
     """Called before every evaluation of the network; shows how many are done where someone watches."""
 
-    def __init__(self) -> None:
-        self.total, self.done = 0, 0
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
 
     def __call__(self) -> None:
         self.done += 1
@@ -189,7 +244,7 @@ def _prefix(request: Request, checkpoint: Checkpoint, statistics: Statistics) ->
     return statistics.normalize(features[-context:])
 
 
-def _claim(folder: Path, request: Request) -> None:
+def claim(folder: Path, request: Request) -> None:
     """Make the folder and note the request in it. Raises InputError where it holds other results."""
     settings, note = asdict(request) | {"model": str(Path(request.model).absolute())}, folder / SETTINGS
     if (folder / "results.npy").exists():
@@ -208,16 +263,19 @@ def _as_json(settings: dict) -> str:
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write(folder: Path, joints: Tensor, texts: list[str], samples: int) -> None:
-    """results.npy, results.txt, results_len.txt of joints (clips, frames, J, 3) in the data set's unit."""
-    lengths = [joints.shape[1]] * len(joints)
+def write_results(folder: Path, motions: Sequence[Tensor], texts: list[str], request: Request, dataset: str) -> None:
+    """results.npy, results.txt, results_len.txt and films of joints (frames, J, 3) each, in the data set's unit."""
+    lengths = [len(motion) for motion in motions]
     for name, rows in (("results.txt", texts), ("results_len.txt", lengths)):
         with atomic_path(folder / name) as temporary:
             temporary.write_text("\n".join(map(str, rows)), encoding="utf-8")
-    save_results(folder / "results.npy", joints.permute(0, 2, 3, 1).numpy(), texts, lengths, samples)
+    padded = torch.stack([torch.cat((m, m[-1:].expand(max(lengths) - len(m), -1, -1))) for m in motions])
+    samples = len(texts) // request.num_repetitions
+    save_results(folder / "results.npy", padded.permute(0, 2, 3, 1).numpy(), texts, lengths, samples)
+    _film(folder, motions, texts, samples, dataset)
 
 
-def _film(folder: Path, joints: Tensor, texts: list[str], samples: int, dataset: str) -> None:
+def _film(folder: Path, joints: Sequence[Tensor], texts: list[str], samples: int, dataset: str) -> None:
     """A film of stick figures for each motion."""
     from fitting.render.film import save_film  # here, because it loads the video library
     from fitting.render.sticks import StickFigure

@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -15,7 +14,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fitting.curves import log_config, wandb_logger
 from fitting.data import MotionData
-from fitting.demo import CLIP, errors_against_truth, write_results
 from fitting.smplify3d import SMPLify3D
 from fitting.writer import FitWriter
 from models.errors import InputError
@@ -99,17 +97,6 @@ def settle() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
-
-
-def show_demo(folder: Path, fit_file: Callable[[Path, Path], int]) -> int:
-    """The keyed motion as a results.npy through fit_file(source, out), and its error against the truth."""
-    write_results(folder / "results.npy")
-    code = fit_file(folder / "results.npy", folder)
-    if code == 0:
-        errors = errors_against_truth(folder / f"{CLIP}.npz")
-        print("against the truth, on average: " + ", ".join(f"{what} {mm:.1f} mm" for what, mm in errors.items()))
-        print(f"the film: {folder / CLIP}_mesh.mp4, the poster: {folder / CLIP}_poster.png")
-    return code
 
 
 def guarded(run: Callable[..., int], *arguments: Any) -> int:

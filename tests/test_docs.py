@@ -193,9 +193,9 @@ def test_the_python_holds(page: Path, folder: Path) -> None:
 
     `joints` and `other_joints` are there: what (frames, 22, 3) motion joints the reader has.
     """
-    from fitting.demo import demo_joints
+    from models.keyed import walk_joints
 
-    names = {"joints": demo_joints()[:20], "other_joints": demo_joints()[40:60]}
+    names = {"joints": walk_joints()[:20], "other_joints": walk_joints()[40:60]}
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "python" and not block.needs:
             put(folder, block.text)

@@ -6,9 +6,9 @@ python experiments/examples/01_fit_an_array.py
 import numpy as np
 
 from fitting import fit
-from fitting.demo import demo_joints
+from models.keyed import walk_joints
 
-joints = demo_joints()  # (120, 22, 3) metres, y up, in SMPL's order; any array of that kind does
+joints = walk_joints()  # (120, 22, 3) metres, y up, in SMPL's order; any array of that kind does
 result = fit(joints, fps=20)
 
 print(f"{result.status} after {result.iterations} iterations: {result.message}")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fitting.data import collate, load_motions
-from fitting.demo import demo_joints
 from fitting.results_file import save_results
 from fitting.smplify3d import SMPLify3D
+from models.keyed import walk_joints
 
 folder = Path("clips")
-joints = demo_joints()
+joints = walk_joints()
 save_results(
     folder / "results.npy", joints.transpose(1, 2, 0)[None].repeat(2, 0), ["walk", "half a walk"], [120, 60], 2
 )

@@ -6,10 +6,10 @@ python experiments/examples/03_noisy_or_missing_joints.py
 import numpy as np
 
 from fitting import fit
-from fitting.demo import demo_joints
 from fitting.metrics import joint_errors_mm
+from models.keyed import walk_joints
 
-truth = demo_joints()
+truth = walk_joints()
 rng = np.random.default_rng(0)
 LEFT_ANKLE, LEFT_FOOT, RIGHT_WRIST = 7, 10, 21
 

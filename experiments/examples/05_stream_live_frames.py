@@ -8,11 +8,11 @@ import time
 import numpy as np
 
 from fitting import Stream
-from fitting.demo import demo_joints
+from models.keyed import walk_joints
 
 stream = Stream(fps=20)  # half a second; once, before the person comes in
 milliseconds = []
-for number, joints in enumerate(demo_joints()):  # any source of (22, 3) metres, y up, SMPL's order
+for number, joints in enumerate(walk_joints()):  # any source of (22, 3) metres, y up, SMPL's order
     if 40 <= number < 50:
         joints[21] = np.nan  # the right wrist is hidden for half a second
     start = time.perf_counter()

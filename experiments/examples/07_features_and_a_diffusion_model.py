@@ -5,14 +5,14 @@ python experiments/examples/07_features_and_a_diffusion_model.py
 
 import torch
 
-from fitting.demo import demo_joints
+from models.keyed import walk_joints
 from models.mdm.denoiser import Condition, Denoiser, DenoiserConfig
 from models.mdm.diffusion import noise_schedule, spaced_in_lambda
 from models.mdm.features import features_to_joints, joints_to_features
 from models.mdm.normalization import Statistics
 from models.mdm.sampling import dpm_solver, guided, seeded_noise
 
-joints = torch.from_numpy(demo_joints()).double()
+joints = torch.from_numpy(walk_joints()).double()
 features = joints_to_features(joints)  # (119, 263): the last frame has no velocity and drops out
 back = features_to_joints(features)  # on HumanML3D's skeleton, at x = z = 0, facing +z
 again = features_to_joints(joints_to_features(back))

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from fitting.data import Motion, collate
-from fitting.demo import demo_joints
 from fitting.problem import Problem
 from fitting.rig import Posed
 from fitting.smplify3d import SMPLify3D
 from fitting.terms import residual_term
+from models.keyed import walk_joints
 
 RIGHT_WRIST = 21
-joints = demo_joints()
+joints = walk_joints()
 clip = collate([Motion("walk", joints=joints)])
 wall = float(joints[:, RIGHT_WRIST, 0].min()) + 0.05  # x, metres: the wrist comes 5 cm into it
 

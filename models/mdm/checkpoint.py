@@ -46,7 +46,14 @@ DEFAULTS: dict[str, Any] = {
     "lambda_rcxyz": 0.0,
     "lambda_fc": 0.0,
 }
-OURS: dict[str, Any] = {"ff_size": 1024, "heads": 4, "gru_over_time": False}
+OURS: dict[str, Any] = {
+    "ff_size": 1024,
+    "heads": 4,
+    "dropout": 0.1,
+    "gru_over_time": False,
+    "words": 0,
+    "frames_per_token": 1,
+}
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
 _OTHER_FORMS = {
     "state_dict": "a Lightning checkpoint: export its weights first",
@@ -151,6 +158,7 @@ def config_of(args: dict[str, Any]) -> DenoiserConfig:
         ff_size=args["ff_size"],
         layers=args["layers"],
         heads=args["heads"],
+        dropout=args["dropout"],
         condition_drop=args["cond_mask_prob"],
         time_token=args["emb_trans_dec"],
         mask_frames=args["mask_frames"],
@@ -159,6 +167,8 @@ def config_of(args: dict[str, Any]) -> DenoiserConfig:
         goals=args["multi_target_cond"],
         goal_layers=args["target_enc_layers"],
         gru_over_batch=args["arch"] == "gru" and not args["gru_over_time"],
+        words=args["words"],
+        frames_per_token=args["frames_per_token"],
     )
 
 

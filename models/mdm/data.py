@@ -132,10 +132,13 @@ class TextMotionData(LightningDataModule):
         pred_len: int = 0,
         workers: int = 0,
         seed: int = 0,
+        stats: str | None = None,
     ):
         """batch_size: of one process, less where a split is smaller.
 
-        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops.
+        context_len and pred_len: frames given and predicted, of prefix models; seed: of order and crops;
+        stats: folder of the Mean.npy and Std.npy to normalise by, the data's own by default. A fine-tuning needs those
+        of the training before.
         """
         super().__init__()
         if batch_size < 1 or min(context_len, pred_len, workers) < 0:
@@ -144,6 +147,7 @@ class TextMotionData(LightningDataModule):
             raise InputError("context_len and pred_len go together: frames given, frames predicted")
         self.folder, self.batch_size, self.workers, self.seed = Path(folder), batch_size, workers, seed
         self.context, self.window = context_len, context_len + pred_len
+        self.stats = Path(stats or folder)
         self.crops: dict[str, TextMotionCrops] = {}
 
     def prepare_data(self) -> None:
@@ -154,13 +158,18 @@ class TextMotionData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the entries of the splits that the stage reads. Raises InputError when one has nothing to read."""
+        self.statistics = Statistics.load(self.stats)
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage or "fit", ("test",)):
             if split not in self.crops:
                 self.crops[split] = self._crops(split)
 
+    @property
+    def captions(self) -> list[str]:
+        """Everything that is said of the training clips."""
+        return [caption.text for entry in self.crops["train"].entries for caption in entry.captions]
+
     def _crops(self, split: str) -> TextMotionCrops:
-        statistics = Statistics.load(self.folder)
-        width = len(statistics.mean)
+        width = len(self.statistics.mean)
         names = read_names(self.folder, split)
         shortest, end = LIMITS[width]
         found = entries(usable(read_clips(self.folder, names), width), (max(shortest, self.window), end))
@@ -170,7 +179,7 @@ class TextMotionData(LightningDataModule):
                 f"{max(shortest, self.window)} and below {end} frames"
             )
         log.info("%s: %d stretches of %d clips", split, len(found), len({entry.clip for entry in found}))
-        return TextMotionCrops(self.folder, found, statistics, self.window, self.seed)
+        return TextMotionCrops(self.folder, found, self.statistics, self.window, self.seed)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled; what does not fill a batch is left out of the epoch."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.mdm.words import WordEncoder
 
 TEXT_WIDTHS = {"clip": 512, "bert": 768}
+TEXT_ENCODERS = (*TEXT_WIDTHS, "words")
 GOALS = ("pelvis", "left_foot", "right_foot", "left_wrist", "right_wrist", "head", "trajectory", "heading")
 POSITIONS = 5000
 
@@ -27,13 +29,15 @@ class DenoiserConfig:
     training samples that lose their condition. time_token: the decoder's target starts with the timestep
     (`emb_trans_dec`). mask_frames: attention leaves out padded frames. context_len, pred_len: frames given and frames
     predicted by a prefix model (DiP), 0 for all others. goals: takes positions to reach. gru_over_batch: recur across
-    the batch, as the reference's GRU was trained by mistake. Raises InputError for what no network exists for.
+    the batch, as the reference's GRU was trained by mistake. words: how many words a network has numbers for that
+    reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one.
+    Raises InputError for what no network exists for.
     """
 
     features: int = 263
     arch: Literal["trans_enc", "trans_dec", "gru"] = "trans_enc"
     condition: Literal["text", "action", "none"] = "text"
-    text_encoder: Literal["clip", "bert"] = "clip"
+    text_encoder: Literal["clip", "bert", "words"] = "clip"
     actions: int = 0
     latent_dim: int = 512
     ff_size: int = 1024
@@ -48,16 +52,22 @@ class DenoiserConfig:
     goals: bool = False
     goal_layers: int = 1
     gru_over_batch: bool = False
+    words: int = 0
+    frames_per_token: int = 1
 
     def __post_init__(self) -> None:
         if self.arch not in _TRUNKS:
             raise InputError(f"architecture {self.arch!r} is unknown; known are {', '.join(_TRUNKS)}")
-        if self.condition == "text" and self.text_encoder not in TEXT_WIDTHS:
-            raise InputError(f"text encoder {self.text_encoder!r} is unknown; known are {', '.join(TEXT_WIDTHS)}")
+        if self.condition == "text" and self.text_encoder not in TEXT_ENCODERS:
+            raise InputError(f"text encoder {self.text_encoder!r} is unknown; known are {', '.join(TEXT_ENCODERS)}")
         if self.condition == "text" and self.text_encoder == "bert" and self.arch != "trans_dec":
             raise InputError(f"BERT gives one embedding a token, which only trans_dec attends to, not {self.arch}")
-        if min(self.latent_dim, self.ff_size, self.layers, self.heads) < 1:
-            raise InputError("latent_dim, ff_size, layers and heads of a network are at least 1")
+        if min(self.latent_dim, self.ff_size, self.layers, self.heads, self.frames_per_token) < 1:
+            raise InputError("latent_dim, ff_size, layers, heads and frames_per_token of a network are at least 1")
+        if self.context_len % self.frames_per_token:
+            raise InputError(
+                f"context_len {self.context_len} is no multiple of frames_per_token {self.frames_per_token}"
+            )
         if self.latent_dim % (2 * self.heads):
             raise InputError(f"latent_dim {self.latent_dim} does not divide into {self.heads} heads of even width")
 
@@ -66,9 +76,10 @@ class DenoiserConfig:
 class Condition:
     """What a batch of motions shall be. Everything absent is unconditional.
 
-    text: (batch, width), or (tokens, batch, width) with text_padding (batch, tokens), True = no token; one text may
-    stand for the whole batch. action: (batch,) int64. goals: (batch, 8, 4), for each of GOALS x, y, z, valid (1 or 0).
-    prefix: (batch, context_len, features), the frames before. mask: (batch, frames), True = a frame, False = padding.
+    text: (batch, width), or (tokens, batch, width) with text_padding (batch, tokens), True = no token; of a network
+    that reads words (batch, READ) int64; one text may stand for the whole batch. action: (batch,) int64.
+    goals: (batch, 8, 4), for each of GOALS x, y, z, valid (1 or 0). prefix: (batch, context_len, features), the frames
+    before. mask: (batch, frames), True = a frame, False = padding.
     """
 
     text: Tensor | None = None
@@ -131,19 +142,22 @@ class Denoiser(nn.Module):
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config, width = config, config.latent_dim
-        joined = width if config.arch == "gru" else 0
-        self.input_process = nn.ModuleDict({"poseEmbedding": nn.Linear(config.features + joined, width)})
+        joined, token = width if config.arch == "gru" else 0, config.features * config.frames_per_token
+        self.input_process = nn.ModuleDict({"poseEmbedding": nn.Linear(token + joined, width)})
         self.sequence_pos_encoder = _PositionTable(width, config.dropout)
         self.embed_timestep = _TimeEmbedding(width, self.sequence_pos_encoder)
         if config.goals:
             self.embed_target_cond = nn.ModuleDict({"mlp": _goal_network(width, config.goal_layers)})
         if config.condition == "text":
-            self.embed_text = nn.Linear(TEXT_WIDTHS[config.text_encoder], width)
+            of_words = config.text_encoder == "words"
+            self.embed_text = (
+                WordEncoder(config.words, width) if of_words else nn.Linear(TEXT_WIDTHS[config.text_encoder], width)
+            )
         if config.condition == "action":
             self.embed_action = nn.ParameterDict({"action_embedding": torch.randn(config.actions, width)})
         name, build = _TRUNKS[config.arch]
         self.add_module(name, build(config))
-        self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, config.features)})
+        self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, token)})
 
     def forward(
         self, x: Tensor, timesteps: Tensor, condition: Condition = Condition(), keep: Tensor | None = None
@@ -160,18 +174,23 @@ class Denoiser(nn.Module):
             time = time + self.embed_target_cond["mlp"](condition.goals.flatten(1))[:, None]
         embedding = time + self._embed_condition(condition, None if keep is None else keep[:, None, None])
         whole = x if condition.prefix is None else torch.cat((condition.prefix, x), 1)
+        tokens = whole.unflatten(1, (-1, self.config.frames_per_token)).flatten(2)
         trunk = {"trans_enc": self._encode, "trans_dec": self._decode, "gru": self._recur}[self.config.arch]
-        return self.output_process["poseFinal"](trunk(whole, time, embedding, condition)[:, -x.shape[1] :])
+        found = self.output_process["poseFinal"](trunk(tokens, time, embedding, condition))
+        return found.unflatten(2, (-1, x.shape[-1])).flatten(1, 2)[:, -x.shape[1] :]
 
     def _embed_condition(self, condition: Condition, keep: Tensor | None) -> Tensor | float:
-        """Embedding (batch, tokens, width) of text or action. Without a text it is the bias that dropping leaves."""
+        """Embedding (batch, tokens, width) of text or action. Without a text it is what dropping leaves."""
         if condition.text is not None:
             text = condition.text[:, None] if condition.text.ndim == 2 else condition.text.transpose(0, 1)
             return self.embed_text(text if keep is None else text * keep)
         if condition.action is not None:
             action = self.embed_action["action_embedding"][condition.action][:, None]
             return action if keep is None else action * keep
-        return self.embed_text.bias if self.config.condition == "text" else 0.0
+        if self.config.condition == "text":
+            like = next(self.embed_text.parameters())
+            return self.embed_text(like.new_zeros(1, 1, self.embed_text.in_features))
+        return 0.0
 
     def _encode(self, x: Tensor, time: Tensor, embedding: Tensor, condition: Condition) -> Tensor:
         tokens = torch.cat((embedding, self.input_process["poseEmbedding"](x)), 1)
@@ -201,8 +220,10 @@ class Denoiser(nn.Module):
         """Key padding (batch, tokens), True = left out of attention; the prefix and a first token never are."""
         if condition.mask is None or not self.config.mask_frames:
             return None
-        before = int(first_token) + (0 if condition.prefix is None else condition.prefix.shape[1])
-        return nn.functional.pad(~condition.mask, (before, 0), value=False)
+        prefix = 0 if condition.prefix is None else condition.prefix.shape[1]
+        before = int(first_token) + prefix // self.config.frames_per_token
+        empty = ~condition.mask.unflatten(1, (-1, self.config.frames_per_token)).any(2)
+        return nn.functional.pad(empty, (before, 0), value=False)
 
     def _check(self, x: Tensor, condition: Condition) -> None:
         """Raises InputError that says what was given and what the network takes."""
@@ -211,6 +232,8 @@ class Denoiser(nn.Module):
             raise InputError(f"motion has {width} features a frame; this network takes {config.features}")
         if x.shape[1] + config.context_len >= POSITIONS:
             raise InputError(f"{x.shape[1]} frames are too many at once; {POSITIONS - 1 - config.context_len} at most")
+        if x.shape[1] % config.frames_per_token:
+            raise InputError(f"{x.shape[1]} frames; this network takes multiples of {config.frames_per_token}")
         for given, kind in ((condition.text, "text"), (condition.action, "action")):
             if given is not None and config.condition != kind:
                 raise InputError(f"{kind} was given to a network whose condition is {config.condition!r}")

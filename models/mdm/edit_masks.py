@@ -26,14 +26,20 @@ def joint_channels(names: Iterable[str], width: int = 263) -> Tensor:
     """
     if width not in _LAYOUTS:
         raise InputError(f"features are {width} wide; masks exist for 263 (humanml) and 251 (kit)")
-    skeleton, feet = _LAYOUTS[width]
+    skeleton = _LAYOUTS[width][0]
     joints = SKELETONS[skeleton].joints
     if unknown := sorted(set(names) - set(joints)):
         raise InputError(f"{skeleton} has no joint {', '.join(unknown)}; it has {', '.join(joints)}")
-    chosen = torch.tensor([name in set(names) for name in joints])
-    bones = chosen[1:]
-    positions, rotations, velocities = (part.repeat_interleave(n) for part, n in ((bones, 3), (bones, 6), (chosen, 3)))
-    return torch.cat((chosen[:1].expand(4), positions, rotations, velocities, chosen[list(feet)]))
+    return channels(torch.tensor([name in set(names) for name in joints]), width)
+
+
+def channels(joints: Tensor, width: int = 263) -> Tensor:
+    """Mask (..., width) of the channels of joints (..., J), True = chosen; see joint_channels."""
+    bones, feet = joints[..., 1:], list(_LAYOUTS[width][1])
+    parts = ((bones, 3), (bones, 6), (joints, 3))
+    positions, rotations, velocities = (part.repeat_interleave(n, -1) for part, n in parts)
+    root = joints[..., :1].expand(*joints.shape[:-1], 4)
+    return torch.cat((root, positions, rotations, velocities, joints[..., feet]), -1)
 
 
 def frames_between(first: int, last: int, frames: int) -> Tensor:

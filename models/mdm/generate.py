@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,30 @@ from models.errors import InputError
 from models.mdm.checkpoint import Checkpoint
 from models.mdm.denoiser import Condition
 from models.mdm.diffusion import Schedule, spaced_in_lambda
-from models.mdm.sampling import Denoise, Noise, ancestral, autoregressive, conditioned, dpm_solver, guided, seeded_noise
+from models.mdm.sampling import (
+    Denoise,
+    Noise,
+    ancestral,
+    autoregressive,
+    conditioned,
+    dpm_solver,
+    guided,
+    inpainted,
+    seeded_noise,
+)
 from models.mdm.text import TextEmbedding
 
 FPS = {"humanml": 20.0, "kit": 12.5}
 LONGEST = 196  # frames that the networks were trained on
 GUIDANCE, PREFIX_GUIDANCE = 2.5, 7.5  # the reference's, for prefix models (DiP) its own
 BATCH = {"cpu": 4, "cuda": 64}  # samples at once; on a CPU larger batches leave the cache
+
+
+class Kept(NamedTuple):
+    """What an edit keeps of a motion: motion (frames, features) normalised; mask of that shape, True = kept."""
+
+    motion: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,20 +106,31 @@ class Generator:
         return math.ceil(samples / self.batch) * parts * len(self.levels)
 
     def __call__(
-        self, seeds: Sequence[int], frames: int, text: TextEmbedding | None = None, prefix: Tensor | None = None
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        text: TextEmbedding | None = None,
+        prefix: Tensor | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         """Motion (samples, frames, features), normalised, on the CPU; a sample for each seed.
 
         text: an embedding a sample, None for a network without text. prefix: (context, features), normalised, what a
-        prefix model continues. Raises InputError where the network wants a text or prefix and has none.
+        prefix model continues. kept: what all samples shall hold. Raises InputError where the network wants a text or
+        prefix and has none, and for something to keep in a model with a prefix.
         """
         config = self.checkpoint.denoiser.config
         if (text is None) != (config.condition == "none"):
             raise InputError(f"this network's condition is {config.condition!r}: a text is needed there and only there")
         if (prefix is None) != (config.context_len == 0):
             raise InputError(f"this network continues {config.context_len} frames: a prefix is needed of that length")
-        starts = range(0, len(seeds), self.batch)
-        return torch.cat([self._sample(seeds, frames, text, prefix, slice(i, i + self.batch)) for i in starts]).cpu()
+        if kept is not None and config.context_len:
+            raise InputError("this network continues motion (DiP): it cannot keep parts of one; take a model without")
+        parts = [slice(i, i + self.batch) for i in range(0, len(seeds), self.batch)]
+        token = config.frames_per_token
+        whole = math.ceil(frames / token) * token
+        made = [self._sample(seeds[p], whole, None if text is None else text.take(p), prefix, kept) for p in parts]
+        return torch.cat(made)[:, :frames].cpu()
 
     @property
     def _guidable(self) -> bool:
@@ -109,26 +138,25 @@ class Generator:
         return config.condition != "none" and config.condition_drop > 0
 
     def _sample(
-        self, seeds: Sequence[int], frames: int, text: TextEmbedding | None, prefix: Tensor | None, rows: slice
+        self, seeds: Sequence[int], frames: int, text: TextEmbedding | None, prefix: Tensor | None, kept: Kept | None
     ) -> Tensor:
         """One batch."""
-        config, noise = self.checkpoint.denoiser.config, seeded_noise(seeds[rows])
-        condition = {} if text is None else self._text(text, rows)
-        shape = (len(seeds[rows]), frames if prefix is None else config.pred_len, config.features)
+        config, noise = self.checkpoint.denoiser.config, seeded_noise(seeds)
+        condition = {} if text is None else {"text": text.tensor.to(self.device)}
+        if text is not None and text.mask is not None:
+            condition["text_padding"] = text.mask.to(self.device)
+        shape = (len(seeds), frames if prefix is None else config.pred_len, config.features)
 
         def predict(before: Tensor | None, call: int) -> Tensor:
             start = noise(torch.empty(shape, device=self.device))
-            return self._denoised(self._denoise(Condition(**condition, prefix=before)), start, noise)
+            denoise = self._denoise(Condition(**condition, prefix=before))
+            if kept is not None:
+                denoise = inpainted(denoise, *(pad_frames(part, frames).to(self.device) for part in kept))
+            return self._denoised(denoise, start, noise)
 
         if prefix is None:
             return predict(None, 0)
         return autoregressive(predict, prefix.to(self.device).expand(shape[0], -1, -1), frames)
-
-    def _text(self, text: TextEmbedding, rows: slice) -> dict[str, Tensor]:
-        """The condition's fields for some of the samples."""
-        if text.mask is None:
-            return {"text": text.tensor[rows].to(self.device)}
-        return {"text": text.tensor[:, rows].to(self.device), "text_padding": text.mask[rows].to(self.device)}
 
     def _denoise(self, condition: Condition) -> Denoise:
         usual = PREFIX_GUIDANCE if self.checkpoint.denoiser.config.context_len else GUIDANCE
@@ -147,6 +175,11 @@ class Generator:
         if self.steps is None:
             return ancestral(denoise, start, self.levels, noise)
         return dpm_solver(denoise, start, self.levels)
+
+
+def pad_frames(part: Tensor, frames: int) -> Tensor:
+    """(T, F) with its last frame repeated up to so many frames."""
+    return torch.cat((part, part[-1:].expand(frames - len(part), -1)))
 
 
 def sample_seeds(seed: int, samples: int, repetitions: int) -> list[int]:

@@ -7,6 +7,7 @@ sample's place in the whole batch, so a resumed run goes on as if unbroken, and 
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 from models.body import BodyModel
@@ -21,8 +23,11 @@ from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
 from models.mdm.denoiser import Condition, Denoiser
 from models.mdm.diffusion import noise_schedule
+from models.mdm.finetune import check_statistics, freeze_parts, start_from
+from models.mdm.lora import LAYERS, add_adapters, merged
 from models.mdm.losses import GeometricWeights, loss_terms
 from models.mdm.timesteps import TimestepSampler
+from models.mdm.words import WordText
 
 TRAINING, VALIDATION, DROPOUT = range(3)  # whose draws a seed is for
 
@@ -67,6 +72,11 @@ def known_options(given: dict[str, Any]) -> dict[str, Any]:
     return options | given
 
 
+def plain_attention(device: torch.device) -> AbstractContextManager:
+    """On a CPU attention by matrix products: torch's fused kernel is half as fast in training on clips this short."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
 class MDM(LightningModule):
     """A denoiser in training, with the running average of its weights."""
 
@@ -83,17 +93,33 @@ class MDM(LightningModule):
         timesteps: Literal["uniform", "loss_aware"] = "uniform",
         body: str | None = None,
         seed: int = 0,
+        ema_warmup: bool = True,
+        init_from: str | None = None,
+        freeze: Sequence[str] = (),
+        lora_rank: int = 0,
+        lora_alpha: float = 16.0,
+        lora_layers: Sequence[str] = LAYERS,
     ) -> None:
         """options: of network, diffusion and loss, by the reference's names (checkpoint.DEFAULTS, OURS); encoder: of
-        texts, not needed without them. ema: share of the average that a step keeps, 0 for no average; body: a body file
-        for the losses of joints, None is the embedded body. The rest is AdamW's and of the learning rate.
-        Raises InputError for options that do not exist.
+        texts, not needed without them. ema: share of the average that a step keeps, 0 for no average; ema_warmup: keep
+        less of the first steps, so that a short run's average is of its end; body: a body file for the losses of
+        joints, None is the embedded body.
+
+        init_from: weights to start from, with their args.json, which `options` are then laid over; freeze: names of
+        parameters that stay as they are, with * and [0-3]; lora_rank: above 0 the network stays as it is, and adapters
+        of that rank, weighed by lora_alpha / lora_rank, are trained on the weights that match lora_layers.
+        The rest is AdamW's and of the learning rate.
+        Raises InputError for options that do not exist, weights that do not fit, patterns that match nothing.
         """
         super().__init__()
         self.save_hyperparameters(ignore=["encoder"])
-        self.options = known_options(options or {})
         self.encoder = encoder
-        self.denoiser = Denoiser(config_of(self.options))
+        self.options = known_options(options or {})
+        if init_from is None:
+            self.denoiser = Denoiser(config_of(self.options))
+        else:
+            self.denoiser, self.options = start_from(init_from, options or {})
+        self._choose_trained(freeze, lora_rank, lora_alpha, lora_layers)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False).eval() if ema else None
         self.schedule = noise_schedule(self.options["noise_schedule"], self.options["diffusion_steps"])
         self.register_buffer("alpha_bar", torch.from_numpy(self.schedule.alpha_bar), persistent=False)
@@ -101,13 +127,51 @@ class MDM(LightningModule):
         self.geometric = GeometricWeights(*(self.options[f"lambda_{name}"] for name in ("vel", "rcxyz", "fc")))
         self.body = BodyModel.load(body) if self.geometric.joints or self.geometric.contact else None
 
+    def _choose_trained(self, freeze: Sequence[str], rank: int, alpha: float, layers: Sequence[str]) -> None:
+        """Freeze parts of the network, or all of it but adapters."""
+        if rank < 0 or (rank and freeze):
+            raise InputError(f"lora_rank {rank}: at least 0, and with adapters all else is frozen: leave out `freeze`")
+        freeze_parts(self.denoiser, freeze)
+        if rank:
+            add_adapters(self.denoiser, rank, alpha, layers)
+
     def on_fit_start(self) -> None:
-        """Raises InputError where training could not teach the network what it takes."""
+        """Raises InputError where training could not teach the network what it takes, or its data do not fit it."""
         config = self.denoiser.config
         if config.condition == "text" and self.encoder is None:
             raise InputError("a network of sentences needs an encoder of texts; set `unconstrained` to train without")
         if config.condition == "action" or config.goals:
             raise InputError("actions and goals are not trained here: batches carry texts; weights that have them load")
+        data = self.trainer.datamodule
+        if data is not None:
+            if isinstance(self.encoder, WordText):
+                self.encoder.learn(getattr(data, "captions", ()), self.options["words"])
+            if self.hparams.init_from is not None:
+                check_statistics(self.hparams.init_from, data.statistics)
+            self._check_data(next(iter(data.val_dataloader())))
+
+    def _check_data(self, batch: Batch) -> None:
+        """What of a batch does not fit the network is named before training starts."""
+        config, prefix = self.denoiser.config, batch.prefix
+        given = 0 if prefix is None else prefix.shape[1], 0 if prefix is None else batch.motion.shape[1]
+        wanted = config.context_len, config.pred_len if config.context_len else 0
+        if given != wanted:
+            raise InputError(
+                f"the data's context_len and pred_len are {given[0]} and {given[1]}, the network's {wanted[0]} and "
+                f"{wanted[1]}; data.context_len, data.pred_len and the model's options say the same"
+            )
+        if batch.motion.shape[-1] != config.features:
+            raise InputError(
+                f"the data have {batch.motion.shape[-1]} features a frame, the network takes {config.features}, those "
+                f"of dataset {self.options['dataset']!r}: set the model's option `dataset` to that of the data"
+            )
+        if config.condition == "text":
+            width = self.encoder.encode(batch.texts[:1]).tensor.shape[-1]
+            if width != self.denoiser.embed_text.in_features:
+                raise InputError(
+                    f"the encoder's embeddings are {width} wide; a network with text_encoder_type "
+                    f"{config.text_encoder!r} takes {self.denoiser.embed_text.in_features}"
+                )
 
     def condition(self, batch: Batch) -> Condition:
         """What a batch is trained under."""
@@ -121,7 +185,8 @@ class MDM(LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         timesteps, weights, noise, keep = self._draw(batch.motion, derived_seed(self.hparams.seed, TRAINING, step))
         torch.manual_seed(derived_seed(self.hparams.seed, DROPOUT, step, self.global_rank))
-        terms = self._terms(self.denoiser, batch, timesteps, noise, keep)
+        with plain_attention(self.device):
+            terms = self._terms(self.denoiser, batch, timesteps, noise, keep)
         losses = sum(terms.values())
         if self.sampler.loss_aware:
             gathered = self.all_gather((timesteps, losses.detach()))
@@ -135,8 +200,7 @@ class MDM(LightningModule):
         """The loss of the averaged weights, with the same timesteps and noise every time."""
         seed = derived_seed(self.hparams.seed, VALIDATION, batch_idx)
         timesteps, _, noise, _ = self._draw(batch.motion, seed)
-        network = self.denoiser if self.average is None else self.average
-        losses = sum(self._terms(network, batch, timesteps, noise, None).values())
+        losses = sum(self._terms(self.result, batch, timesteps, noise, None).values())
         self.log("val/loss", losses.mean(), prog_bar=True, sync_dist=True, batch_size=len(losses))
 
     def _draw(self, motion: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -177,12 +241,24 @@ class MDM(LightningModule):
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """average <- ema * average + (1 - ema) * weights."""
-        if self.average is not None:
-            for kept, new in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
-                kept.lerp_(new, 1 - self.hparams.ema)
+        """average <- share average + (1 - share) weights; share: ema, with warm-up at most (1 + step) / (10 + step)."""
+        if self.average is None:
+            return
+        share, step = self.hparams.ema, self.global_step
+        if self.hparams.ema_warmup:
+            share = min(share, (1 + step) / (10 + step))
+        for kept, new in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
+            if new.requires_grad:
+                kept.lerp_(new, 1 - share)
+
+    @property
+    def result(self) -> Denoiser:
+        """The network that training is for: the averaged one, if there is an average."""
+        return self.denoiser if self.average is None else self.average
 
     def export(self, path: str | Path) -> None:
-        """Writes weights and options in the reference's form."""
-        average = None if self.average is None else self.average.state_dict()
-        save_checkpoint(path, self.denoiser, self.options, average)
+        """Writes weights, adapters merged, and options in the reference's form; words.json where words are read."""
+        average = None if self.average is None else merged(self.average).state_dict()
+        save_checkpoint(path, merged(self.denoiser), self.options, average)
+        if isinstance(self.encoder, WordText):
+            self.encoder.vocabulary.save(Path(path).parent)

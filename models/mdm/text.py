@@ -31,11 +31,17 @@ BATCH = 64
 class TextEmbedding:
     """Texts as a network takes them: CLIP (batch, 512), no mask; BERT (tokens, batch, 768), mask (batch, tokens).
 
-    The mask is True where a shorter text is padded. float32, on the CPU.
+    The mask is True where a shorter text is padded. float32, on the CPU. Of a network that reads words, their numbers.
     """
 
     tensor: Tensor
     mask: Tensor | None = None
+
+    def take(self, rows: slice | Sequence[int]) -> "TextEmbedding":
+        """Some of the texts."""
+        if self.mask is None:
+            return TextEmbedding(self.tensor[rows])
+        return TextEmbedding(self.tensor[:, rows], self.mask[rows])
 
 
 class Embedder(Protocol):

@@ -13,11 +13,10 @@ import torch
 import yaml
 
 from fitting.cli import build_parser, comma_numbers, main
-from fitting.demo import errors_against_truth, write_results
+from fitting.demo import CLIP, SENTENCE
 from fitting.export import FORMATS
 from fitting.writer import expectation
 from models.body import BodyModel
-from models.keyed import walk_and_pick_up
 from tests.runs import FAST, ROOT, command, fit, keyed_joints, process, report, save_joints, save_results
 
 
@@ -231,20 +230,14 @@ def test_help_names_every_format_and_option(capsys: pytest.CaptureFixture) -> No
     assert "demo" in capsys.readouterr().out
 
 
-def test_demo_motion_is_the_truth_it_is_compared_with(tmp_path: Path) -> None:
-    write_results(tmp_path / "results.npy")
-    truth = walk_and_pick_up()
-    poses, transl = truth.thetas.flatten(1).float().numpy(), truth.transl.float().numpy()
-    np.savez(tmp_path / "true.npz", betas=truth.betas.float().numpy(), poses=poses, trans=transl)
-    np.savez(
-        tmp_path / "moved.npz", betas=truth.betas.float().numpy(), poses=poses, trans=transl + np.float32([0.01, 0, 0])
-    )
-    assert errors_against_truth(tmp_path / "true.npz") == pytest.approx({"joints": 0, "mesh vertices": 0}, abs=1e-3)
-    assert errors_against_truth(tmp_path / "moved.npz") == pytest.approx({"joints": 10, "mesh vertices": 10}, abs=1e-2)
-    assert fit(tmp_path / "results.npy", "--out", tmp_path / "out", *FAST) == 0
-    (clip,) = report(tmp_path / "out")["clips"]
-    assert clip["name"] == "sample00_rep00" and clip["frames"] == len(poses)
-    assert "toolbox" in clip["text"]
+def test_demo_goes_from_a_sentence_to_a_film(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    (clip,) = report(tmp_path)["clips"]
+    assert clip["text"] == SENTENCE and clip["name"] == CLIP and 60 < clip["frames"] <= 196 and clip["mpjpe_mm"] < 30
+    for suffix in (".mp4", "_mesh.mp4", "_poster.png", ".glb", ".npz"):
+        assert (tmp_path / f"{CLIP}{suffix}").stat().st_size > 1000
+    assert f"{CLIP}_mesh.mp4" in said and "converged" in said
 
 
 def test_parser_knows_both_commands() -> None:

@@ -1,0 +1,198 @@
+"""train.py fit: every config takes a step, what a run leaves, exact resuming, what is refused before the first step."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fitting.cli import main as thetafit
+from fitting.training import Checkpoints, Samples, resume_path
+from models.errors import InputError
+from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint, save_checkpoint
+from models.mdm.denoiser import Denoiser
+from tests.clip import save_archive
+from tests.training import CONFIGS, TINY, data_set, fit, losses, tiny
+
+WITH_TEXT = ("scratch", "steps50", "finetune", "lora")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return data_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return save_archive(tmp_path_factory.mktemp("clip") / "ViT-B-32.pt")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A tiny network to start fine-tunings from, eight layers as the paper's."""
+    options = TINY | {"layers": 8, "diffusion_steps": 50}
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model000000100.pt"
+    save_checkpoint(path, Denoiser(config_of(DEFAULTS | OURS | options)), options)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """LightningCLI warns in a program with arguments of its own; caches go to a folder of the test."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def short(tmp_path) -> Path:
+    """A config to put on top: a checkpoint every third step, samples every sixth, all losses logged."""
+    checkpoints = {"class_path": "fitting.training.Checkpoints", "init_args": {"every": 3, "keep": 6}}
+    samples = {"class_path": "fitting.training.Samples", "init_args": {"every": 6, "count": 2, "films": 1, "levels": 4}}
+    trainer = {"callbacks": [checkpoints, samples], "log_every_n_steps": 1, "val_check_interval": 2}
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump({"trainer": trainer | {"check_val_every_n_epoch": None}}))
+    return path
+
+
+def named(name: str, clip: Path, weights: Path) -> list[str]:
+    """What a config of experiments/mdm is completed with, for one step of a tiny network."""
+    if name in ("finetune", "lora"):
+        network = ["--model.init_from", str(weights)]
+    else:
+        network = tiny(diffusion_steps=10 if name == "dip" else 50)
+    encoder = ["--model.encoder.weights", str(clip)] if name in WITH_TEXT else []
+    if name == "dip":
+        encoder = ["--model.encoder", "tests.training.Tokens"]
+    return network + encoder
+
+
+@pytest.mark.parametrize("name", ["bandai", "scratch", "steps50", "unconstrained", "dip", "finetune", "lora"])
+def test_every_config_takes_a_step(name, data, clip, weights, tmp_path):
+    options = named(name, clip, weights)
+    assert fit(CONFIGS / f"{name}.yaml", data, tmp_path / "run", *options, "--trainer.max_steps", 1) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["class_path"] == "models.mdm.module.MDM" and "output" not in config
+    denoiser = load_checkpoint(tmp_path / "run" / "model000000001.pt").denoiser
+    start = load_checkpoint(weights).denoiser if name in ("finetune", "lora") else None
+    if start is not None:
+        moved = {key for key, value in denoiser.state_dict().items() if not torch.equal(value, start.state_dict()[key])}
+        frozen = "seqTransEncoder.layers.0.linear1.weight"
+        assert (frozen in moved) == (name == "lora") and "seqTransEncoder.layers.7.linear1.weight" in moved
+
+
+def test_every_config_is_tested():
+    ours = {path.stem for path in CONFIGS.glob("*.yaml") if "TextMotionData" in path.read_text()}
+    (tested,) = (mark.args[1] for mark in test_every_config_takes_a_step.pytestmark if mark.name == "parametrize")
+    assert ours == set(tested)
+
+
+def test_what_a_run_leaves_and_goes_on_from(data, short, tmp_path):
+    """Losses, weights, best and last: a run broken off between two validations equals an unbroken one."""
+    config, options = CONFIGS / "unconstrained.yaml", [*tiny(), "--model.lr", "0.003", "-c", short]
+    assert fit(config, data, tmp_path / "whole", *options, "--trainer.max_steps", 9) == 0
+    assert fit(config, data, tmp_path / "broken", *options, "--trainer.max_steps", 3) == 0
+    assert fit(config, data, tmp_path / "broken", *options, "--trainer.max_steps", 9, "--ckpt_path", "last") == 0
+    whole, broken = losses(tmp_path / "whole"), losses(tmp_path / "broken")
+    assert list(whole) == list(range(9)) and whole == broken
+    assert losses(tmp_path / "whole", "val/loss") == losses(tmp_path / "broken", "val/loss")
+    states = [torch.load(tmp_path / run / "model000000009.pt", weights_only=True) for run in ("whole", "broken")]
+    for form in ("model", "model_avg"):
+        assert all(torch.equal(value, states[1][form][name]) for name, value in states[0][form].items())
+    kept = {path.name for path in (tmp_path / "whole").glob("*") if path.is_file()}
+    best = min(losses(tmp_path / "whole", "val/loss").items(), key=lambda item: float(item[1]))[0] + 1
+    expected = {f"model{step:09d}.pt" for step in (6, 9, best)}
+    assert kept == expected | {"config.yaml", "args.json", "Mean.npy", "Std.npy", "last.ckpt", "best.ckpt"}
+    assert losses(tmp_path / "whole", "samples/speed").keys() == {6}
+
+
+def test_samples_are_filmed_and_frozen_ones_named(data, short, tmp_path, caplog):
+    """A network that has learnt nothing but to predict the mean moves less than half as fast as the data."""
+    options = [*tiny(), "-c", short, "--trainer.max_steps", 6, "--model.lr", 0.03]
+    with caplog.at_level(logging.WARNING, logger="thetafit"):
+        assert fit(CONFIGS / "unconstrained.yaml", data, tmp_path / "run", *options) == 0
+    (film,) = (tmp_path / "run" / "samples" / "step000000006").iterdir()
+    with av.open(str(film)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert film.name == "sample00.mp4" and frames == 60
+    assert any("samples of step 6 are" in record.message for record in caplog.records)
+
+
+def test_generate_takes_the_folder_as_it_is(data, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert fit(CONFIGS / "unconstrained.yaml", data, run, *tiny(), "--trainer.max_steps", 1) == 0
+    words = ["generate", "--model", run / "model000000001.pt", "--seconds", 0.4, "--steps", 2, "--out", out]
+    assert thetafit([*map(str, words), "--device", "cpu"]) == 0
+    assert (out / "results.npy").is_file()
+
+
+def test_a_wandb_run_has_the_films(data, short, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    options = [*tiny(), "-c", short, "--trainer.max_steps", 6, "--trainer.logger", "WandbLogger"]
+    assert fit(CONFIGS / "unconstrained.yaml", data, tmp_path / "run", *options) == 0
+    import wandb
+
+    wandb.finish()
+    assert len(losses(tmp_path / "run")) == 6
+    assert len(list((tmp_path / "run").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == 1
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--data.context_len", 20, "--data.pred_len", 40], "context_len and pred_len are 20 and 40"),
+        (["--model.options.dataset", "kit"], "263 features a frame, the network takes 251"),
+        (["--model.options.unconstrained", "false"], "encoder of texts"),
+        (["--model.options.latent_dims", 8], "latent_dims"),
+        (["--model.freeze", "[gru.*]"], "'gru.*' matches no parameter"),
+        (["--model.init_from", "nowhere.pt"], "nowhere.pt"),
+        (["--model.encoder", "models.mdm.text.text_encoder", "--model.encoder.name", "clip"], "ViT-B-32.pt"),
+        (["--ckpt_path", "last"], "no such checkpoint"),
+        (["--data.stats", "elsewhere"], "elsewhere"),
+    ],
+)
+def test_what_would_fail_is_refused_at_the_start(options, words, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert fit(CONFIGS / "unconstrained.yaml", data, run, *tiny(), "--trainer.max_steps", 1, *options) == 2
+    assert words in capsys.readouterr().err
+    assert not list(run.glob("*.pt")) and not list(run.glob("*.ckpt"))
+
+
+def test_an_encoder_of_another_width_is_refused(data, tmp_path, capsys):
+    options = [*tiny(), "--trainer.max_steps", 1, "--model.encoder", "tests.training.Tokens"]
+    assert fit(CONFIGS / "unconstrained.yaml", data, tmp_path, *options, "--model.options.unconstrained", "false") == 2
+    assert "768 wide" in capsys.readouterr().err
+
+
+def test_other_statistics_than_the_weights_were_trained_with_are_refused(data, clip, weights, tmp_path, capsys):
+    start = tmp_path / "start"
+    start.mkdir()
+    for name in (weights.name, "args.json"):
+        (start / name).write_bytes((weights.parent / name).read_bytes())
+    np.save(start / "Mean.npy", np.zeros(263, np.float32))
+    np.save(start / "Std.npy", np.ones(263, np.float32))
+    options = ["--model.init_from", start / weights.name, "--model.encoder.weights", clip, "--trainer.max_steps", 1]
+    assert fit(CONFIGS / "finetune.yaml", data, tmp_path / "one", *options) == 2
+    assert f"set data.stats to {start}" in capsys.readouterr().err
+    assert fit(CONFIGS / "finetune.yaml", data, tmp_path / "two", *options, "--data.stats", start) == 0
+    assert (np.load(tmp_path / "two" / "Std.npy") == 1).all()
+    assert json.loads((tmp_path / "two" / "args.json").read_text())["layers"] == 8
+
+
+def test_a_run_is_not_written_over_another(tmp_path):
+    (tmp_path / "last.ckpt").touch()
+    assert resume_path(tmp_path, "last") == str(tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="--ckpt_path last"):
+        resume_path(tmp_path, None)
+
+
+def test_numbers_that_make_no_sense():
+    with pytest.raises(InputError, match="every 0"):
+        Checkpoints(every=0)
+    with pytest.raises(InputError, match="count 1"):
+        Samples(count=1)
