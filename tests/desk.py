@@ -4,6 +4,7 @@ Nothing licensed is among them: bodies and priors are this project's own in the 
 is a piece of the keyed walk.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -31,10 +32,12 @@ Z_UP = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # turns y up into z u
 
 
 def put(folder: Path, text: str) -> None:
-    """Make what a command names and the folder lacks."""
+    """Make what a command, or a block of Python, reads and the folder lacks."""
+    read = re.sub(r"--out(put\.folder)? \S+", "", text)
+    words = re.findall(r"[\w./*-]+", read)
     for name, make in MAKERS.items():
         path = folder / name
-        if name in text and not path.exists():
+        if any(word == name or word.startswith(f"{name}/") for word in words) and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             make(path)
 
@@ -45,8 +48,21 @@ def results(path: Path) -> None:
     save_results(path, motion, ["a person walks", "a person bends"] * 3, [FRAMES] * 6, samples=2)
 
 
+def results_beside(film: Path) -> None:
+    """MDM's argument is a film; what is read is the results.npy in its folder."""
+    results(film.with_name("results.npy"))
+
+
 def joints(path: Path) -> None:
     save_joints(path, FRAMES)
+
+
+def long_joints(path: Path) -> None:
+    save_joints(path, 64)
+
+
+def whole_body_mask(path: Path) -> None:
+    np.save(path, np.ones((64, 22)))
 
 
 def joints_folder(path: Path) -> None:
@@ -58,6 +74,12 @@ def fits(path: Path) -> None:
     results(path / "results.npy")
     for name in ("sample00_rep00", "sample01_rep00", "walk"):
         export(performed("walk", FRAMES, name), path, ("smpl_params", "npz", "glb"))
+
+
+def demo(path: Path) -> None:
+    """As `thetafit demo` leaves it, without the films."""
+    results(path / "results.npy")
+    export(performed("walk", 32, "sample00_rep00"), path, ("smpl_params", "npz", "glb"))
 
 
 def truths(path: Path) -> None:
@@ -152,7 +174,8 @@ def programs(path: Path) -> None:
 
 MAKERS: dict[str, Callable[[Path], None]] = {
     "results.npy": results,
-    "walk.npy": joints,
+    "walk.npy": long_joints,
+    "mask.npy": whole_body_mask,
     "mocap.npy": joints,
     "whatever.npy": joints,
     "a.npy": joints,
@@ -160,7 +183,9 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "clips": joints_folder,
     "more": joints_folder,
     "data": joints_folder,
+    "demo": demo,
     "out": fits,
+    "out/sample01_rep02.mp4": results_beside,
     "truth": truths,
     "takes": takes,
     "captions.csv": captions,

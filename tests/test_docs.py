@@ -3,7 +3,6 @@
 tests/pages.py has the rule of which commands are run, tests/desk.py the files that they find.
 """
 
-import atexit
 import os
 import re
 import shlex
@@ -12,15 +11,15 @@ from argparse import _SubParsersAction
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import copytree, rmtree
-from tempfile import mkdtemp
 
 import pytest
 from PIL import Image
 
-from fitting import cli
+from fitting import cli, fit
 from fitting.preset import load_preset
+from fitting.result import FitResult
 from fitting.terms import TERMS
+from models.keyed import walk_joints
 from tests.desk import programs, put
 from tests.pages import Command, blocks, commands, links, prose, relative, resolve
 from tests.runs import ROOT
@@ -78,15 +77,6 @@ def run(command: Command, folder: Path) -> str | None:
 
 
 @cache
-def demo() -> Path:
-    """What `thetafit demo` writes; made once, however many pages begin with it."""
-    folder = Path(mkdtemp())
-    atexit.register(rmtree, folder)
-    assert cli.main(["demo", "--out", str(folder)]) == 0
-    return folder
-
-
-@cache
 def doctor() -> int:
     """The exit code of `thetafit doctor`, which says the same on every page."""
     return cli.main(["doctor"])
@@ -98,8 +88,12 @@ def run_here(words: list[str]) -> int:
         match words:
             case ["thetafit", "fit", *rest] if "--formats" not in rest:
                 return cli.main(["fit", *rest, *NO_FILM])
-            case ["thetafit", "demo"]:
-                copytree(demo(), "demo")
+            case ["thetafit", "generate" | "edit", *rest] if "--fit" in rest:
+                out = rest[rest.index("--out") + 1]
+                made = cli.main([words[1], *(word for word in rest if word != "--fit")])
+                return made or cli.main(["fit", f"{out}/results.npy", "--out", out, *NO_FILM])
+            case ["thetafit", "demo"]:  # tests/fitting/test_cli.py runs it; what it leaves is on the desk
+                put(Path(), "demo")
             case ["thetafit", "doctor"]:
                 return doctor()
             case ["thetafit", *rest]:
@@ -187,15 +181,18 @@ def test_the_index_names_every_page() -> None:
     assert not missing
 
 
+@cache
+def a_result() -> FitResult:
+    return fit(walk_joints()[:32], preset="quick")
+
+
 @pytest.mark.parametrize("page", ENGLISH, ids=name_of)
 def test_the_python_holds(page: Path, folder: Path) -> None:
     """A page's Python blocks one after the other in one namespace, from a folder with the files that they read.
 
-    `joints` and `other_joints` are there: what (frames, 22, 3) motion joints the reader has.
+    The reader's own `joints` and `other_joints`, (frames, 22, 3), are there, and the `result` of a fit.
     """
-    from models.keyed import walk_joints
-
-    names = {"joints": walk_joints()[:20], "other_joints": walk_joints()[40:60]}
+    names = {"joints": walk_joints()[:20], "other_joints": walk_joints()[40:60], "result": a_result()}
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "python" and not block.needs:
             put(folder, block.text)
