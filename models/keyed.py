@@ -1,7 +1,7 @@
 """Motion of the project's own, animated from key poses and footholds, so that every parameter is known.
 
-`walk_and_pick_up()` is the motion of the demo. `MOTIONS` is a table of kinds of motion, each a function of a random
-generator, and `sample(name, seed)` performs one: material for the pose prior. models/keyed_script.py says how a
+`walk_and_pick_up()` is the motion of examples and tests. `MOTIONS` is a table of kinds of motion, each a function of a
+random generator, and `sample(name, seed)` performs one: material for the pose prior. models/keyed_script.py says how a
 motion comes about, models/keyed_poses.py holds the poses.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.body import BodyModel
 from models.errors import InputError
 from models.keyed_poses import POSES, Pose, over, vary
 from models.keyed_script import STILL, KeyedMotion, Script, footsteps, perform, standing
@@ -18,7 +19,7 @@ Rng = np.random.Generator
 
 
 def walk_and_pick_up(fps: float = 20) -> KeyedMotion:
-    """The demo: four steps, a stop, a bend to the floor, a grasp, and the toolbox comes up: 6 seconds."""
+    """Four steps, a stop, a bend to the floor, a grasp, and the toolbox comes up: 6 seconds."""
     feet, stop = footsteps(steps=4, length=0.62, period=0.56, start=0.35)
     end = 6.0
     box = np.array([-0.25, 0.19, feet["right"][-1].z + 0.13])  # where the wrist is when the hand has the handle
@@ -41,6 +42,12 @@ def walk_and_pick_up(fps: float = 20) -> KeyedMotion:
     )
     betas = np.array([0.5, -0.4, 0.3, 0, 0.4, -0.3, 0.2, 0, 0.3, -0.2])
     return perform(script, "the person walked forward and is picking up his toolbox.", fps, betas)
+
+
+def walk_joints() -> np.ndarray:
+    """(120, 22, 3) float32 metres, y up, 20 frames a second: joints of that motion, something to try a fit on."""
+    walk = walk_and_pick_up()
+    return BodyModel.load().joints(walk.betas, walk.thetas, walk.transl)[:, :22].numpy(force=True)
 
 
 def sample(name: str, seed: int, fps: float = 20) -> KeyedMotion:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fitting.cli import main
-from models.body import BodyModel
-from models.keyed import walk_and_pick_up
+from models.keyed import walk_joints
 
 ROOT = Path(__file__).parent.parent
 FAST = ("--preset", "quick", "--formats", "npz", "--device", "cpu")
@@ -18,9 +17,7 @@ FAST = ("--preset", "quick", "--formats", "npz", "--device", "cpu")
 
 def keyed_joints(frames: int = 12, start: int = 0) -> np.ndarray:
     """(frames, 22, 3) metres, y up: a piece of the keyed walk."""
-    truth = walk_and_pick_up()
-    cut = slice(start, start + frames)
-    return BodyModel.load().joints(truth.betas, truth.thetas[cut], truth.transl[cut])[:, :22].numpy().astype(np.float32)
+    return walk_joints()[start : start + frames]
 
 
 def save_joints(path: Path, frames: int = 12, start: int = 0) -> Path:

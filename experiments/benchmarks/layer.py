@@ -1,10 +1,8 @@
-"""The fit as a layer: joints move until the lowest vertex of the fitted mesh touches the floor.
+"""What a backward pass through the fit as a layer costs, in solver iterations: the table of docs/layer.md.
 
-python experiments/examples/fit_layer.py           # prints the lowest vertex after every step
-python experiments/examples/fit_layer.py --cost    # what a backward pass costs, in solver iterations
+python experiments/benchmarks/layer.py
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -26,34 +24,13 @@ from models.keyed import walk_and_pick_up  # noqa: E402
 
 
 def walk(frames: int, noise: float = 0.0) -> Tensor:
-    """Joints (1, frames, 22, 3) of the demo's motion, metres, with noise of this deviation."""
+    """Joints (1, frames, 22, 3) of the keyed walk, metres, with noise of this deviation."""
     motion = walk_and_pick_up()
     body = BodyModel.load()
     index = torch.arange(frames) % len(motion.thetas)
     thetas, transl = (torch.as_tensor(x).float()[index] for x in (motion.thetas, motion.transl))
     joints = body.joints(torch.zeros(body.num_betas), thetas, transl)[None, :, :22]
     return joints + noise * torch.randn(joints.shape, generator=torch.Generator().manual_seed(0))
-
-
-def touch_floor(frames: int = 4) -> None:
-    """Raise the walk by 5 cm, then let the gradient of the mesh's lowest vertex bring it down."""
-    module = SMPLify3D()
-    joints = walk(frames) + torch.tensor([0, 0.05, 0])
-    way = torch.zeros_like(joints, requires_grad=True)
-    optimiser = torch.optim.LBFGS([way], max_iter=8, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        thetas, betas, transl = fit_layer(joints + way, module=module)
-        lowest = module.body.vertices(betas, thetas, transl)[..., 1].amin(-1)[0]
-        print("lowest vertex of each frame, mm:", " ".join(f"{1000 * height:8.3f}" for height in lowest.tolist()))
-        loss = 100 * lowest.square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    moved = 1000 * way.detach().norm(dim=-1)
-    print(f"joints moved by {moved.mean():.1f} mm on average, the foot joints by {moved[..., [10, 11]].mean():.1f} mm")
 
 
 def cost(frames: int = 196) -> None:
@@ -100,6 +77,4 @@ def seconds(call: Callable, repeats: int = 5) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cost", action="store_true", help="measure the backward pass")
-    cost() if parser.parse_args().cost else touch_floor()
+    cost()
