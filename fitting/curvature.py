@@ -39,6 +39,7 @@ class CurvedEnergy(Energy):
         if self.unknowns == "all":
             add_joint_curvature(normal, posed, *self._forces(posed))
             for term in self.terms.values():
+                if hasattr(term,'curve'): term.curve(normal,posed,self.problem)
                 if isinstance(term, PosePriorTerm) and term.components == "soft":
                     add_mixture_curvature(normal, posed, self.problem, term.weight)
                 if isinstance(term, Smoothness) and posed.frames > 2:
@@ -69,10 +70,7 @@ def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor, turning: T
     moves = rig.chain - torch.eye(rig.size).to(rig.chain)  # 1 where the column turns the row
     above = rig.chain[turned][:, turned].mT  # 1 where the row is the column or turns it
     swept, twisted = _moments(posed, forces, turning, moves)
-    parents = posed.parent_globals[:, rig.turning]
-    axes = parents @ posed.left[:, : len(rig.turning)]
-    axes = torch.cat((torch.eye(3).to(axes).expand(posed.count, 1, 3, 3), axes), 1)
-
+    parents, axes = posed.parent_globals[:, rig.turning], posed.axes
     blocks = torch.einsum("naji,nbjk,ab->naibk", axes, swept[:, turned] @ axes, above)
     own = blocks.diagonal(dim1=1, dim2=3)  # (N, 3, 3, turned), a view
     own[..., 1:] += _chart(posed, (parents.mT @ twisted[:, rig.turning, :, None])[..., 0]).permute(0, 2, 3, 1)
