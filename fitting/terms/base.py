@@ -71,6 +71,12 @@ class Term:
         residual = self.residual(posed, problem)
         normal.add(jacobian.permute(1, 0, 2), residual, torch.full_like(residual, self.weight))
 
+    def add_curvature_to(self, normal: Normal, posed: "Posed", problem: "Problem") -> None:
+        """Add what Gauss-Newton leaves out of half the second derivatives, but for the bend of the joints' own arcs.
+
+        All unknowns are free. Only Newton's method asks (fitting/curvature.py); by default nothing is added.
+        """
+
 
 def residual_term(function: Callable[["Posed", "Problem"], Tensor], weight: float) -> Term:
     """A term from a plain function (posed, problem) -> (N, R): your own term in one line."""

@@ -81,8 +81,8 @@ class Floor(Term):
         # a foot under the floor also feels how the lowest point moves along the sole: the curvature of the soft minimum
         self._bend(normal, others, share, problem, (-residual).relu())
 
-    def curve(self, normal: Normal, posed: Posed, problem: Problem) -> None:
-        """Above the floor the soft minimum's curvature is negative; and betas change a sole's arm about what turns it."""
+    def add_curvature_to(self, normal: Normal, posed: Posed, problem: Problem) -> None:
+        """Over the floor the soft minimum's curvature, negative there; anywhere, betas change a turned sole's arm."""
         if not problem.contact.weight.any():
             return
         _, others, share = self._slopes(posed, problem, "all")
