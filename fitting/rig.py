@@ -21,7 +21,7 @@ from models.rotations import axis_angle_to_matrix
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
 
-PART, PART_GPU = 256, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+PART, PART_GPU = 512, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
 
 
 def frames_at_once(device: torch.device) -> int:

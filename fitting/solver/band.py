@@ -32,8 +32,7 @@ class Loose:
         self.factors = torch.empty_like(blocks, memory_format=torch.contiguous_format).mT  # by columns, as LAPACK does
         for part, load, room in zip(*(x.split(step, 1) for x in (blocks, loading, self.factors)), strict=True):
             room.copy_(part).diagonal(dim1=2, dim2=3).add_(load)
-            lower, info = torch.linalg.cholesky_ex(room)
-            room.copy_(lower)
+            info = torch.linalg.cholesky_ex(room, out=(room, room.new_empty(room.shape[:2], dtype=torch.int32)))[1]
             self.definite &= (info == 0).all(1)
 
     def forward(self, right: Tensor) -> Tensor:
