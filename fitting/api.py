@@ -11,7 +11,7 @@ from fitting.solver import SolverName
 from models.body import BodyModel
 from models.errors import InputError
 
-FRAMES_AT_ONCE = 1024  # enough that Python between operations costs little; a GPU takes more
+FRAMES_AT_ONCE = 2048  # enough that Python between operations costs little; a GPU takes more
 
 
 def fit(
@@ -29,14 +29,16 @@ def fit(
     confidence: np.ndarray | torch.Tensor | None = None,
     skeleton: str | None = None,
     up: str | None = None,
+    floor: float | None = None,
 ) -> FitResult | list[FitResult]:
     """Fit a body to joints (frames, 22, 3), or clips of equal length (clips, frames, 22, 3), in metres, y up.
 
     Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them, or those of another skeleton, by name or YAML file;
     NaN = unseen. confidence: (..., frames, J) from 0, unseen, to 1; up: another axis that points up. adapt_skeleton:
-    for people whose bones no betas give, such as raw motion capture; result.body then has the clip's bones.
-    Returns one FitResult, or a list for clips. Raises InputError for another shape, unit or up axis, infinite numbers,
-    and where too little is seen.
+    for people whose bones no betas give, such as raw motion capture; result.body then has the clip's bones. floor: its
+    height along the up axis, metres, where the clip's feet do not tell. Returns one FitResult, or a list for clips.
+    Raises InputError for another shape, unit or up axis, infinite numbers, a floor with a preset that has no terms on
+    feet, and where too little is seen.
     """
     array = _array(joints)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size or (array.shape[-2] < 22 and not skeleton):
@@ -50,7 +52,7 @@ def fit(
     given = [None] * len(clips) if sure is None else sure.reshape(clips.shape[:-1])
     checked = [check_joints(clip, skeleton, up, own) for clip, own in zip(clips, given, strict=True)]
     module = SMPLify3D(
-        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton
+        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton, floor
     )
     if isinstance(body, BodyModel):
         module.body = body

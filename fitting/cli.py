@@ -206,6 +206,7 @@ def fit_parser() -> ArgumentParser:
     add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
     add("--out-fps", "F", "frames a second of what is written, instead of the input's", type=float)
     add("--up", "AXIS", "the upward axis of the input: y (usual), z, x, or with the = sign --up=-y, -z, -x")
+    add("--floor", "M", "height of the floor in metres, where the feet of a clip do not tell", type=float)
     add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
     add("--prior", "FILE", "gmm_08.pkl instead of the embedded pose prior")
@@ -303,7 +304,7 @@ def fit(config: Namespace) -> int:
 
     run = {name: config[name] for name in ("resume", "logger", "device", "devices", "out_fps")}
     run["formats"] = comma_list(config.formats)
-    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params", "adapt_skeleton")}
+    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params", "adapt_skeleton", "floor")}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)

@@ -43,18 +43,18 @@ class Contact:
         return Contact(**by_frame, sole=self.sole, sole_dirs=self.sole_dirs)
 
 
-def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel) -> Contact:
+def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel, floor: Tensor | None = None) -> Contact:
     """Contacts of joints (clips, frames, 22, 3), y up, of which seen (clips, frames, 22) were seen; fps (clips,).
 
-    The floor is the 1st percentile of the foot joints' heights. A planted foot stays near the floor from one frame to
-    the next, and is slow; its place is the input's path, evened out, no lower than its sole allows. A clip whose bones
-    keep their lengths was captured, not generated: what slides in it slid, and its contacts count less and less the
-    steadier its bones.
+    floor (clips,): its height, by default the 1st percentile of the foot joints' heights. A planted foot stays near the
+    floor from one frame to the next, and is slow; its place is the input's path, evened out, no lower than its sole
+    allows. A clip whose bones keep their lengths was captured, not generated: what slides in it slid, and its contacts
+    count less and less the steadier its bones.
     """
     feet = joints[:, :, BALLS]  # where feet stand and the floor is follows a derivative, not whether they stand
     points, known = feet.detach(), seen[:, :, BALLS]
     heights = torch.where(known, feet[..., 1], torch.nan)
-    floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1))
+    floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1)) if floor is None else floor
     over = points[..., 1] - floor.detach()[:, None, None]
     low = known * _below(over, HEIGHT)
     speed = points.diff(dim=1).norm(dim=-1) * fps[:, None, None]

@@ -9,22 +9,20 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, vmap
-from torch.nn.functional import pad
+from torch.func import jvp
 
 from fitting import so3
 from fitting.energy import Energy
-from fitting.problem import Problem
 from fitting.rig import Posed, State
-from fitting.terms import Normal, PosePriorTerm, Smoothness
-from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from fitting.terms import Normal
 
 
 class CurvedEnergy(Energy):
     """An energy whose `normal` holds its true second derivatives, so that the solver takes Newton steps.
 
-    Exact for smoothness, mixture, limits, shape, and for terms on joints, whatever pulls them, up to the bend of a
-    robust function. Other terms keep their Gauss-Newton blocks; who needs them exactly iterates (fitting/layer.py).
+    Exact where terms pull on joints and world rotations, whatever they are, and where they add what their own residuals
+    bend (`Term.add_curvature_to`). Others keep their Gauss-Newton blocks; who needs those exactly iterates
+    (fitting/layer.py).
     The values of a clip are spread evenly over its frames, which gives them one damping: near the minimum a step that
     lowers the clip's energy raises that of some frames.
     """
@@ -39,10 +37,7 @@ class CurvedEnergy(Energy):
         if self.unknowns == "all":
             add_joint_curvature(normal, posed, *self._forces(posed))
             for term in self.terms.values():
-                if isinstance(term, PosePriorTerm) and term.components == "soft":
-                    add_mixture_curvature(normal, posed, self.problem, term.weight)
-                if isinstance(term, Smoothness) and posed.frames > 2:
-                    add_time_curvature(normal, posed, self.problem, term)
+                term.add_curvature_to(normal, posed, self.problem)
         return normal
 
     def clips(self, index: Tensor) -> "CurvedEnergy":
@@ -69,10 +64,7 @@ def add_joint_curvature(normal: Normal, posed: Posed, forces: Tensor, turning: T
     moves = rig.chain - torch.eye(rig.size).to(rig.chain)  # 1 where the column turns the row
     above = rig.chain[turned][:, turned].mT  # 1 where the row is the column or turns it
     swept, twisted = _moments(posed, forces, turning, moves)
-    parents = posed.parent_globals[:, rig.turning]
-    axes = parents @ posed.left[:, : len(rig.turning)]
-    axes = torch.cat((torch.eye(3).to(axes).expand(posed.count, 1, 3, 3), axes), 1)
-
+    parents, axes = posed.parent_globals[:, rig.turning], posed.axes
     blocks = torch.einsum("naji,nbjk,ab->naibk", axes, swept[:, turned] @ axes, above)
     own = blocks.diagonal(dim1=1, dim2=3)  # (N, 3, 3, turned), a view
     own[..., 1:] += _chart(posed, (parents.mT @ twisted[:, rig.turning, :, None])[..., 0]).permute(0, 2, 3, 1)
@@ -110,38 +102,3 @@ def _chart(posed: Posed, torque: Tensor) -> Tensor:
 
 def _transposed_times(torque: Tensor, v: Tensor) -> Tensor:
     return (so3.left_jacobian(v).mT @ torque[..., None])[..., 0]
-
-
-def add_mixture_curvature(normal: Normal, posed: Posed, problem: Problem, weight: float) -> None:
-    """Take half of weight x the covariance of the components' gradients, under their shares, from the matrices."""
-    mixture = problem.mixture
-    z, energies = mixture.whitened(posed.pose.flatten(1))
-    share = torch.softmax(-energies, -1)[..., None] * problem.mask.flatten()[:, None, None]
-    slopes = torch.einsum("dke,nke->nkd", mixture.factors.unflatten(1, (mixture.count, -1)), z)
-    spread = share.sqrt() * (slopes - (share * slopes).sum(1, keepdim=True))
-    body = slice(6, 6 + mixture.size)
-    normal.matrix[:, body, body] -= weight / 2 * spread.mT @ spread
-
-
-def add_time_curvature(normal: Normal, posed: Posed, problem: Problem, term: Smoothness) -> None:
-    """Add half of sum_t f_t . d2 step_t, f_t = dE/d(step_t), where step_t is the turn from frame t to t + 1."""
-    steps, _ = term._steps(posed)
-    pull = term._weights(posed, problem)[..., None] * steps.diff(dim=1)
-    pull = (pad(pull, (0, 0, 0, 0, 1, 0)) - pad(pull, (0, 0, 0, 0, 0, 1)))[:, :, 1:]  # (clips, T - 1, 1 + fitted, 3)
-    roots, vectors = posed.state.root, posed.state.pose
-    roots, vectors = (torch.stack((x[:, :-1], x[:, 1:]), 2) for x in (roots, vectors))
-
-    def work(turn: Tensor) -> Tensor:
-        """Of the pulls along the steps; turn (clips, T - 1, 2, 1 + fitted, 3) of the frames before and after each."""
-        root = axis_angle_to_matrix(turn[:, :, :, :1]) @ roots[:, :, :, None]
-        rotations = torch.cat((root, axis_angle_to_matrix(vectors + turn[:, :, :, 1:])), 3)
-        return (pull * matrix_to_axis_angle(rotations[:, :, 0].mT @ rotations[:, :, 1])).sum()
-
-    zero = pull.new_zeros(*pull.shape[:2], 2, *pull.shape[2:])
-    directions = torch.eye(6).to(pull).view(6, 1, 1, 2, 1, 3).expand(6, *zero.shape)
-    bent = vmap(lambda direction: jvp(grad(work), (zero,), (direction,))[1])(directions)
-    bent = bent.unflatten(0, (2, 3)).permute(2, 3, 4, 0, 6, 1, 5)  # (clips, T - 1, side, side, 3, 3, 1 + fitted)
-    frames = term._frame_views(normal, posed, 1 + bent.shape[-1])[..., 1:]
-    frames[:, :-1] += bent[:, :, 0, 0]
-    frames[:, 1:] += bent[:, :, 1, 1]
-    normal.next1[:, :, 1:] += bent[:, :, 0, 1].movedim(-1, 2)

@@ -26,7 +26,7 @@ log = logging.getLogger("thetafit")
 
 LONGEST_MDM = 196  # frames that MDM makes at most; its `lengths` may name as many, whatever the array holds
 FPS = 20.0  # of HumanML3D, and so of MDM
-CPU_FRAMES, GPU_FRAMES = 256, 32768  # frames at once: what a core's cache holds; the fit halves what a GPU cannot hold
+CPU_FRAMES, GPU_FRAMES = 1024, 32768  # frames at once: Python between operations costs little; halved if a GPU is full
 
 
 @dataclass(eq=False)

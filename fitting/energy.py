@@ -8,6 +8,9 @@ from torch import Tensor
 from fitting.problem import Problem
 from fitting.rig import Posed, State
 from fitting.terms import Normal, Term
+from fitting.terms.base import band_width
+
+MANY = 4096  # frames from which normal equations and factors share their memory
 
 
 @dataclass
@@ -43,8 +46,8 @@ class Energy:
         rig = posed.rig
         size = 6 if self.unknowns == "rigid" else 6 + 3 * len(rig.fitted) + rig.num_betas
         if room is None or room.gradient.shape != (posed.count, size):
-            room = Normal(posed.transl.new_empty(posed.count, size, size), posed.transl.new_empty(posed.count, size))
-        normal = Normal(room.matrix, room.gradient)
+            room = self._room(posed, size)
+        normal = Normal(room.matrix, room.gradient, spare=room.spare)
         for shared in self._ties:
             for clips, frames, part, problem in self._parts(posed, shared):
                 start = clips.start * posed.frames + frames.start
@@ -61,6 +64,15 @@ class Energy:
         posed.forget()
         self._fill_padding(normal, size if self.unknowns == "rigid" else size - rig.num_betas)
         return normal
+
+    def _room(self, posed: Posed, size: int) -> Normal:
+        """Memory of the normal equations; for many frames that are tied, such that a band may be written over it."""
+        new, body = posed.transl.new_empty, size - posed.rig.num_betas
+        gradient, floats = new(posed.count, size), posed.count * size**2
+        if posed.count < MANY or self._ties == [0] or gradient.device.type != "cpu":
+            return Normal(new(posed.count, size, size), gradient)
+        spare = new(max(floats, posed.count * body * band_width(body)))
+        return Normal(spare[-floats:].view(posed.count, size, size), gradient, spare=spare)
 
     @property
     def _ties(self) -> list[int]:

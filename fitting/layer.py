@@ -127,6 +127,7 @@ class Minimum:
         arrow = Arrow(normal, *sizes)
         if not arrow.definite.all():
             rows = ~arrow.definite.repeat_interleave(posed.frames)
+            normal = self.energy.normal(posed)  # the factors may have taken its memory
             normal.matrix[rows] = Energy.normal(self.energy, posed).matrix[rows]
             arrow = Arrow(normal, *sizes)
         return arrow

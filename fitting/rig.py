@@ -21,7 +21,7 @@ from models.rotations import axis_angle_to_matrix
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
 
-PART, PART_GPU = 256, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
+PART, PART_GPU = 512, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
 
 
 def frames_at_once(device: torch.device) -> int:
@@ -192,6 +192,13 @@ class Posed:
         return torch.cat((eye, self.globals[:, self.rig.parent_index[1:]]), 1)
 
     @cached_property
+    def axes(self) -> Tensor:
+        """World axes, as columns, about which the unknowns of root and fitted joints turn: (N, 1 + turning, 3, 3)."""
+        turning = self.rig.turning
+        eye = torch.eye(3, dtype=self.pose.dtype, device=self.pose.device).expand(self.count, 1, 3, 3)
+        return torch.cat((eye, self.parent_globals[:, turning] @ self.left[:, : len(turning)]), 1)
+
+    @cached_property
     def joints(self) -> Tensor:
         """World joints (N, J, 3) in metres."""
         rig = self.rig
@@ -240,11 +247,7 @@ class Posed:
 
     def _turned(self, points: Tensor, slot: Tensor, turner: Tensor, unknowns: str) -> Tensor:
         """Derivative of points (N, pairs, 3) by the three unknowns of the joint that turns each: (N, pairs, 3, 3)."""
-        rig = self.rig
-        axes = torch.eye(3, dtype=points.dtype, device=points.device).expand(self.count, 1, 3, 3)
-        if unknowns == "all":
-            turning = self.parent_globals[:, rig.turning] @ self.left[:, : len(rig.turning)]
-            axes = torch.cat((axes, turning.mT), 1)
+        axes = self.axes.mT if unknowns == "all" else self.axes[:, :1].mT
         arms = (points - self.joints.index_select(1, turner))[:, :, None].expand(-1, -1, 3, -1)
         return torch.linalg.cross(axes.index_select(1, slot), arms, dim=-1)
 

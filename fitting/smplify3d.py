@@ -5,6 +5,7 @@ unpacked. What is minimised stands in the preset (fitting/presets), the terms in
 fitting/solver.
 """
 
+import math
 from dataclasses import replace
 
 import lightning
@@ -33,6 +34,8 @@ from models.errors import InputError
 from models.prior import PosePrior, load_mean_params
 from models.skeleton import LANDMARKS
 
+ON_FEET = ("contact", "near", "floor")  # terms that need to know where feet stand
+
 
 class SMPLify3D(lightning.LightningModule):
     """Fits a body to motion joints.
@@ -40,8 +43,9 @@ class SMPLify3D(lightning.LightningModule):
     body: path of a body file, None = the embedded body; preset: "careful", "quick", "reference" or a YAML file;
     prior: gmm_08.pkl or an npz of the same form, None = the own prior; mean_params: neutral_smpl_mean_params.h5, None =
     the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for comparison; adapt_skeleton: fit each clip's bones
-    too, for people outside the body's shape space (fitting/adaptation.py). Raises InputError for files that are not
-    what they should be, and for adapt_skeleton with a preset of one shape a frame.
+    too, for people outside the body's shape space (fitting/adaptation.py); floor: its height in metres in the input,
+    None = read off each clip's feet. Raises InputError for files that are not what they should be, for adapt_skeleton
+    with a preset of one shape a frame, and for a floor with a preset that has no terms on feet.
     """
 
     def __init__(
@@ -52,12 +56,20 @@ class SMPLify3D(lightning.LightningModule):
         mean_params: str | None = None,
         solver: SolverName = "lm",
         adapt_skeleton: bool = False,
+        floor: float | None = None,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.preset = load_preset(preset)
         self.solver = solver
         self.adapt_skeleton = adapt_skeleton
+        self.floor = floor
+        if floor is not None and not math.isfinite(floor):
+            raise InputError(f"floor is a height in metres, such as 0; got {floor}.")
+        if floor is not None and not self.preset.has(*ON_FEET):
+            raise InputError(
+                f"preset {preset!r} has no terms on feet, so it knows no floor; leave it out, or try careful."
+            )
         if adapt_skeleton and self.preset.shape == "frame":
             raise InputError(
                 f"adapt_skeleton needs one shape a clip, and preset {preset!r} has one a frame; try careful."
@@ -112,8 +124,9 @@ class SMPLify3D(lightning.LightningModule):
         targets = torch.where(mask[..., None, None], bridged - centre[:, None, None], 0)
         unseen = torch.where(seen[..., None], targets, torch.nan)
         noise = measure(unseen[:, :, :22], fps, rig) if self.preset.follow_noise else None
-        ground = self.preset.has("contact", "near", "floor")
-        contact = find_contacts(targets[:, :, :22], seen[:, :, :22], fps, body) if ground else None
+        contact = None
+        if self.preset.has(*ON_FEET):
+            contact = find_contacts(targets[:, :, :22], seen[:, :, :22], fps, body, self._floor(batch, centre))
         if self.preset.shape == "frame":  # every frame is a clip of its own
             fps = fps.repeat_interleave(mask.shape[1])
             targets, mask = targets.flatten(0, 1)[:, None], mask.flatten()[:, None]
@@ -122,6 +135,15 @@ class SMPLify3D(lightning.LightningModule):
         limits, mean_pose = self.limits.flatten(0, 1).to(joints)[dims], self.mean_pose[3:].to(joints)
         targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
         return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
+
+    def _floor(self, batch: Batch, centre: Tensor) -> Tensor | None:
+        """Height (clips,) of the floor that was given, over the middle of each clip (clips, 3)."""
+        if self.floor is None:
+            return None
+        floor = torch.full((len(centre),), self.floor, dtype=torch.float64)
+        if batch.origin is not None:
+            floor -= batch.origin[:, 1]
+        return floor.to(centre) - centre[:, 1]
 
     def best_start(self, energy: Energy, placed: State) -> State:
         """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""

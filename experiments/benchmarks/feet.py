@@ -26,9 +26,8 @@ sys.path.insert(0, str(ROOT))
 from experiments.benchmarks.solver import REFERENCE, machine  # noqa: E402
 from fitting import FitResult, metrics  # noqa: E402
 from fitting.data import Motion, collate, group, load_motions  # noqa: E402
-from fitting.smplify3d import SMPLify3D  # noqa: E402
+from fitting.smplify3d import ON_FEET, SMPLify3D  # noqa: E402
 
-ON_FEET = ("contact", "near", "floor")  # the terms that the second fit goes without
 SKATES = 0.02  # skate ratio of the input over which a clip skates
 GATES = {  # of each column, the most that is asked for; planted speed is asked of clips that skate alone
     "planted speed": 0.6,
@@ -56,7 +55,9 @@ def main() -> None:
     module = SMPLify3D(preset=args.preset)
     held = fits(module, motions)
     for stage in module.preset.stages.values():
-        stage.terms = {name: term for name, term in stage.terms.items() if name not in ON_FEET}
+        stage.terms = {
+            name: term for name, term in stage.terms.items() if name not in ON_FEET
+        }  # the second fit goes without
     rows = [measure(*clip) for clip in zip(motions, held, fits(module, motions), strict=True)]
     print_table(rows)
     if args.json:

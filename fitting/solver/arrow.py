@@ -25,11 +25,12 @@ class Arrow:
         self.frames, self.size = size = matrix.shape[1], matrix.shape[-1] - num_betas
         damping = matrix.new_zeros(size[:1]).expand(clips, -1) if damping is None else damping
         blocks, border = matrix[..., : self.size, : self.size], matrix[..., : self.size, self.size :]
+        border = border.contiguous()  # the matrix may be written over
         corner = matrix[..., self.size :, self.size :].sum(1)
         loading = damping[..., None] * blocks.diagonal(dim1=2, dim2=3) + FLOOR
         self.band = factor(normal, blocks, loading)
-        self.border = self.band.forward(border)
-        schur = corner - self.border.flatten(1, 2).mT @ self.border.flatten(1, 2)
+        self.border = self.band.forward(border).flatten(1, 2)
+        schur = corner - self.border.mT @ self.border
         own = corner.diagonal(dim1=1, dim2=2)
         schur.diagonal(dim1=1, dim2=2).add_(damping.amin(1, keepdim=True) * own + FLOOR)
         self.schur, info = torch.linalg.cholesky_ex(schur)
@@ -39,9 +40,9 @@ class Arrow:
         """right (clips, frames x size + betas) -> the same shape."""
         body = self.frames * self.size
         along = self.band.forward(right[:, :body].unflatten(1, (self.frames, self.size))[..., None])
-        rest = right[:, body:, None] - self.border.flatten(1, 2).mT @ along.flatten(1, 2)
+        rest = right[:, body:, None] - self.border.mT @ along.flatten(1, 2)
         betas = torch.cholesky_solve(rest, self.schur)
-        frames = self.band.backward(along - self.border @ betas[:, None])
+        frames = self.band.backward(along - (self.border @ betas).view(along.shape))
         return torch.cat((frames.flatten(1), betas[..., 0]), 1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fitting.rig import frames_at_once
 from fitting.terms import Normal
+from fitting.terms.base import band_width
 
 Factors = "Loose | Band | Reduction"
 
@@ -19,8 +20,9 @@ def factor(normal: Normal, blocks: Tensor, loading: Tensor) -> Factors:
     """Factor blocks (clips, T, D, D) + diag(loading (clips, T, D)), with the couplings in time of `normal`."""
     if normal.next1 is None:
         return Loose(blocks, loading)
-    kind = Band if blocks.device.type == "cpu" else Reduction
-    return kind(blocks, normal.next1, normal.next2, loading)
+    if blocks.device.type == "cpu":
+        return Band(blocks, normal.next1, normal.next2, loading, normal.spare)
+    return Reduction(blocks, normal.next1, normal.next2, loading)
 
 
 class Loose:
@@ -32,8 +34,7 @@ class Loose:
         self.factors = torch.empty_like(blocks, memory_format=torch.contiguous_format).mT  # by columns, as LAPACK does
         for part, load, room in zip(*(x.split(step, 1) for x in (blocks, loading, self.factors)), strict=True):
             room.copy_(part).diagonal(dim1=2, dim2=3).add_(load)
-            lower, info = torch.linalg.cholesky_ex(room)
-            room.copy_(lower)
+            info = torch.linalg.cholesky_ex(room, out=(room, room.new_empty(room.shape[:2], dtype=torch.int32)))[1]
             self.definite &= (info == 0).all(1)
 
     def forward(self, right: Tensor) -> Tensor:
@@ -52,12 +53,17 @@ class Band:
     one, and the factors keep to them.
     """
 
-    def __init__(self, blocks: Tensor, next1: Tensor, next2: Tensor, loading: Tensor):
-        """next1 (clips, T - 1, D / 3, 3, 3), next2 (clips, T - 2, ...) couple frame t (rows) with t + 1 and t + 2."""
+    def __init__(self, blocks: Tensor, next1: Tensor, next2: Tensor, loading: Tensor, spare: Tensor | None = None):
+        """next1 (clips, T - 1, D / 3, 3, 3), next2 (clips, T - 2, ...) couple frame t (rows) with t + 1 and t + 2.
+
+        spare: memory for the factors, which may end with the blocks: no frame's band reaches what is still to be read.
+        """
         self.shape = blocks.shape[1:3]
+        rows, width = self.shape.numel(), band_width(self.shape[1])
+        spare = blocks.new_empty(len(blocks) * rows * width) if spare is None else spare
         self.bands, definite = [], []
-        for clip in zip(blocks, next1, next2, loading, strict=True):
-            band = banded(*clip).numpy().T
+        for *clip, out in zip(blocks, next1, next2, loading, spare.split(rows * width), strict=False):
+            band = banded(*clip, out.view(rows, width)).numpy().T
             (factorise,) = get_lapack_funcs(("pbtrf",), (band,))
             lower, info = factorise(band, lower=1, overwrite_ab=1)
             self.bands.append(lower)
@@ -81,16 +87,15 @@ class Band:
         return columns.mT.unflatten(1, self.shape)
 
 
-def banded(blocks: Tensor, next1: Tensor, next2: Tensor, loading: Tensor) -> Tensor:
-    """The lower band of one clip as LAPACK stores it: (T x D, 2 D + 3), [j, k] = matrix[j + k, j].
+def banded(blocks: Tensor, next1: Tensor, next2: Tensor, loading: Tensor, out: Tensor) -> Tensor:
+    """Write the lower band of one clip to `out` as LAPACK stores it: (T x D, 2 D + 3), [j, k] = matrix[j + k, j].
 
     Blocks are written whole, some frames at once, on a skewed view of longer rows, where what lies over the main
     diagonal falls behind the band of the row before; the band is then cut out.
     """
     frames, size, _ = blocks.shape
-    width, step = 2 * size + 3, min(frames, frames_at_once(blocks.device))
+    width, step = out.shape[1], min(frames, frames_at_once(blocks.device))
     row = width + size
-    out = blocks.new_empty(frames * size, width)
     rows = blocks.new_zeros(step * size, row)
     below = rows.as_strided((step, size, 3 * size), (size * row, row - 1, 1))
     for start in range(0, frames, step):

@@ -40,7 +40,7 @@ class _Active:
     def try_step(self) -> tuple[Tensor, Tensor]:
         """Move the clips whose energy falls; returns which (clips,) and their relative decrease (clips,)."""
         energy, rig = self.energy, self.posed.rig
-        if self.moved:
+        if self.moved or self.normal.spare is not None:  # the factors took its memory
             self.normal, self.moved = energy.normal(self.posed, self.normal), False
         num_betas = 0 if energy.unknowns == "rigid" else rig.num_betas
         step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)

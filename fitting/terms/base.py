@@ -18,19 +18,26 @@ if TYPE_CHECKING:
     from fitting.rig import Posed
 
 
+def band_width(size: int) -> int:
+    """Diagonals from the main one down that hold something, where groups of three of a frame's unknowns are tied."""
+    return 2 * size + 3
+
+
 @dataclass
 class Normal:
     """Half gradient and Gauss-Newton matrix of the energy, by frame, and the coupling of neighbouring frames.
 
     matrix (N, P, P), gradient (N, P): P unknowns of a frame, then its clip's betas where they are free.
     next1, next2 (clips, frames - 1 or 2, P / 3, 3, 3): blocks between frames t (rows) and t + 1 or t + 2 (columns),
-    each group of three unknowns with itself; None without time terms.
+    each group of three unknowns with itself; None without time terms. spare: memory (M,) that ends with the matrices
+    and that their factors may take, so that a long clip has room for one of the two only; None = they may not.
     """
 
     matrix: Tensor
     gradient: Tensor
     next1: Tensor | None = None
     next2: Tensor | None = None
+    spare: Tensor | None = None
 
     def add(self, jacobian: Tensor, residual: Tensor, weight: Tensor) -> None:
         """Add residuals (N, R) with derivative transposed (N, P, R) and weights (N, R)."""
@@ -70,6 +77,12 @@ class Term:
         jacobian = vmap(lambda direction: jvp(shifted, (zero,), (direction,))[1])(directions)
         residual = self.residual(posed, problem)
         normal.add(jacobian.permute(1, 0, 2), residual, torch.full_like(residual, self.weight))
+
+    def add_curvature_to(self, normal: Normal, posed: "Posed", problem: "Problem") -> None:
+        """Add what Gauss-Newton leaves out of half the second derivatives, but for the bend of the joints' own arcs.
+
+        All unknowns are free. Only Newton's method asks (fitting/curvature.py); by default nothing is added.
+        """
 
 
 def residual_term(function: Callable[["Posed", "Problem"], Tensor], weight: float) -> Term:

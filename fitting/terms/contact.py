@@ -75,17 +75,43 @@ class Floor(Term):
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
         if not problem.contact.weight.any():
             return
+        lowest, others, share = self._slopes(posed, problem, unknowns)
+        residual = self.residual(posed, problem)
+        normal.add(lowest, residual, self._weights(problem) * (residual != 0))
+        # a foot under the floor also feels how the lowest point moves along the sole: the curvature of the soft minimum
+        self._bend(normal, others, share, problem, (-residual).relu())
+
+    def add_curvature_to(self, normal: Normal, posed: Posed, problem: Problem) -> None:
+        """Over the floor the soft minimum's curvature, negative there; anywhere, betas change a turned sole's arm."""
+        if not problem.contact.weight.any():
+            return
+        _, others, share = self._slopes(posed, problem, "all")
+        residual = self.residual(posed, problem)
+        self._bend(normal, others, share, problem, -residual.relu())
+        arms = posed.globals[:, ANKLES] @ torch.einsum("nsp,spck->nsck", share, problem.contact.sole_dirs)
+        pull = (self._weights(problem) * residual)[..., None, None] * arms
+        torque = torch.stack((-pull[:, :, 2], torch.zeros_like(pull[:, :, 0]), pull[:, :, 0]), 2)  # pull x up
+        turned = posed.rig.chain[ANKLES][:, [0, *posed.rig.turning]]
+        border = torch.einsum("nacj,nsck,sa->najk", posed.axes, torque, turned).flatten(1, 2)
+        body, betas = slice(3, 3 + border.shape[1]), slice(-border.shape[2], None)
+        normal.matrix[:, body, betas] += border
+        normal.matrix[:, betas, body] += border.mT
+
+    def _weights(self, problem: Problem) -> Tensor:
+        return self.weight * (problem.contact.weight.T * problem.trust).T
+
+    def _bend(self, normal: Normal, others: Tensor, share: Tensor, problem: Problem, depth: Tensor) -> None:
+        weight = (self._weights(problem) * depth / SOFT)[..., None] * share
+        normal.add(others, torch.zeros_like(others[:, 0]), weight.flatten(1))
+
+    def _slopes(self, posed: Posed, problem: Problem, unknowns: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivative of the lowest heights (N, P, 2), by how much the points' differ from it (N, P, 2 x TILTS), and the
+        points' shares in it (N, 2, TILTS)."""
         points = self._soles(posed, problem)
         share = torch.softmax(-points[..., 1] / SOFT, -1)
         parts = torch.stack([self._height_jacobians(posed, problem, side, points, unknowns) for side in (0, 1)], 2)
         lowest = (parts * share[:, None]).sum(-1)
-        weight = self.weight * (problem.contact.weight.T * problem.trust).T
-        residual = self.residual(posed, problem)
-        normal.add(lowest, residual, weight * (residual != 0))
-        # a foot under the floor also feels how the lowest point moves along the sole: the curvature of the soft minimum
-        bend = (weight * (-residual).relu() / SOFT)[..., None] * share
-        others = (parts - lowest[..., None]).flatten(2)
-        normal.add(others, torch.zeros_like(others[:, 0]), bend.flatten(1))
+        return lowest, (parts - lowest[..., None]).flatten(2), share
 
     @staticmethod
     def _soles(posed: Posed, problem: Problem) -> Tensor:

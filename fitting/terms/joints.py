@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fitting.problem import TORSO, Problem
@@ -38,6 +39,13 @@ class Joints(Term):
         weight = self.weight * problem.confidence.square()[..., None] * gmof_slope(residual, self.sigma)
         trusted = (weight.flatten(1).T * problem.trust).T
         normal.add(posed.observed_jacobian(unknowns).flatten(2), residual.flatten(1), trusted)
+
+    def add_curvature_to(self, normal: Normal, posed: Posed, problem: Problem) -> None:
+        """gmof's half second derivative is less than gmof_slope by 4 q / (1 + q)^3, q = (residual / sigma)^2."""
+        share = self.residual(posed, problem).square() / self.sigma**2
+        weight = -4 * self.weight * problem.confidence.square()[..., None] * share / (1 + share) ** 3
+        bend = (weight.flatten(1).T * problem.trust).T
+        normal.add(posed.observed_jacobian("all").flatten(2), torch.zeros_like(bend), bend)
 
 
 @dataclass

@@ -32,6 +32,18 @@ class PosePriorTerm(Term):
         normal.gradient[:, body] += half * (z * share[..., None]).flatten(1) @ mixture.factors.T
         normal.matrix[:, body, body] += half * (share @ mixture.precisions).unflatten(-1, (mixture.size, mixture.size))
 
+    def add_curvature_to(self, normal: Normal, posed: Posed, problem: Problem) -> None:
+        """Take half of weight x the covariance of the components' gradients, under their shares, from the matrices."""
+        if self.components == "hard":
+            return
+        mixture = problem.mixture
+        z, energies = mixture.whitened(posed.pose.flatten(1))
+        share = torch.softmax(-energies, -1)[..., None] * problem.mask.flatten()[:, None, None]
+        slopes = torch.einsum("dke,nke->nkd", mixture.factors.unflatten(1, (mixture.count, -1)), z)
+        spread = share.sqrt() * (slopes - (share * slopes).sum(1, keepdim=True))
+        body = slice(6, 6 + mixture.size)
+        normal.matrix[:, body, body] -= self.weight / 2 * spread.mT @ spread
+
 
 # left and right elbow about y, left and right knee about x: place among the 69 numbers, sign of bending the wrong way
 BENDING = {52: 1.0, 55: -1.0, 9: -1.0, 12: -1.0}

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import grad, jvp, vmap
+from torch.nn.functional import pad
 
 from fitting import so3
 from fitting.problem import Problem
-from fitting.rig import Posed
+from fitting.rig import Posed, State
 from fitting.terms.base import Normal, Term
-from models.rotations import matrix_to_axis_angle
+from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 
 def angular_steps(rotations: Tensor) -> Tensor:
@@ -77,6 +79,19 @@ class Smoothness(Term):
                 normal.next1[:, i : i + count] += weighted @ rows[i + 1]
         normal.next2 += weight * rows[0].mT @ rows[2]
 
+    def add_curvature_to(self, normal: Normal, posed: Posed, problem: Problem) -> None:
+        """Add half of sum_t f_t . d2 step_t, f_t = dE/d(step_t), where step_t is the turn from frame t to t + 1."""
+        if posed.frames < 3:
+            return
+        steps, _ = self._steps(posed)
+        pull = self._weights(posed, problem)[..., None] * steps.diff(dim=1)
+        pull = (pad(pull, (0, 0, 0, 0, 1, 0)) - pad(pull, (0, 0, 0, 0, 0, 1)))[:, :, 1:]
+        bent = _bend_of_steps(pull, posed.state)
+        frames = self._frame_views(normal, posed, 1 + bent.shape[-1])[..., 1:]
+        frames[:, :-1] += bent[:, :, 0, 0]
+        frames[:, 1:] += bent[:, :, 1, 1]
+        normal.next1[:, :, 1:] += bent[:, :, 0, 1].movedim(-1, 2)
+
     @staticmethod
     def _frame_views(normal: Normal, posed: Posed, groups: int) -> Tensor:
         """The 3 x 3 diagonal blocks of every frame's matrix as a view (clips, T, 3, 3, groups)."""
@@ -95,3 +110,22 @@ class Smoothness(Term):
         inverse = so3.left_jacobian_inverse(steps[:, :, 1:])
         eye = torch.eye(3).to(steps).expand(*steps.shape[:2], 1, 3, 3)
         return torch.cat((eye, inverse @ turn[:, :-1]), 2), torch.cat((eye, inverse.mT @ turn[:, 1:]), 2)
+
+
+def _bend_of_steps(pull: Tensor, state: State) -> Tensor:
+    """Second derivatives (clips, T - 1, side, side, 3, 3, 1 + fitted) of the pulls' work along the turning steps.
+
+    pull (clips, T - 1, 1 + fitted, 3); sides: the frames before and after each step.
+    """
+    roots, vectors = (torch.stack((x[:, :-1], x[:, 1:]), 2) for x in (state.root, state.pose))
+
+    def work(turn: Tensor) -> Tensor:
+        """turn (clips, T - 1, 2, 1 + fitted, 3): moves the frames before and after each step."""
+        root = axis_angle_to_matrix(turn[:, :, :, :1]) @ roots[:, :, :, None]
+        rotations = torch.cat((root, axis_angle_to_matrix(vectors + turn[:, :, :, 1:])), 3)
+        return (pull * matrix_to_axis_angle(rotations[:, :, 0].mT @ rotations[:, :, 1])).sum()
+
+    zero = pull.new_zeros(*pull.shape[:2], 2, *pull.shape[2:])
+    directions = torch.eye(6).to(pull).view(6, 1, 1, 2, 1, 3).expand(6, *zero.shape)
+    bent = vmap(lambda direction: jvp(grad(work), (zero,), (direction,))[1])(directions)
+    return bent.unflatten(0, (2, 3)).permute(2, 3, 4, 0, 6, 1, 5)

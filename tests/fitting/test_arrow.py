@@ -48,6 +48,22 @@ def test_factors_equal_dense(kind, frames, monkeypatch):
     torch.testing.assert_close(inner[:2], right.flatten(1, 2)[:2].mT @ expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("border", [1, 3 * G + 9])
+def test_factors_may_take_the_memory_of_the_blocks(border, monkeypatch):
+    """Blocks at the end of the memory, as narrow parts of matrices smaller and larger than their bands."""
+    monkeypatch.setattr(bands, "frames_at_once", lambda device: 5)
+    blocks, next1, next2, _ = system(2, 13)
+    size, wide = 3 * G, 3 * G + border
+    loading, right = torch.rand(2, 13, size).double(), torch.randn(2, 13, size, 2).double()
+    expected = Band(blocks, next1, next2, loading)
+    floats = 26 * wide**2
+    spare = torch.full((max(floats, 26 * size * (2 * size + 3)),), torch.nan, dtype=torch.float64)
+    matrices = spare[-floats:].view(2, 13, wide, wide)
+    matrices[..., :size, :size] = blocks
+    factors = Band(matrices[..., :size, :size], next1, next2, loading, spare)
+    assert torch.equal(factors.backward(factors.forward(right)), expected.backward(expected.forward(right)))
+
+
 def test_loose_frames_equal_dense(monkeypatch):
     monkeypatch.setattr(bands, "frames_at_once", lambda device: 6)  # three frames of two clips at once
     blocks = system(2, 7)[0]
@@ -62,7 +78,8 @@ def test_loose_frames_equal_dense(monkeypatch):
 
 def test_banded_holds_every_entry_once():
     blocks, next1, next2, whole = system(1, 4)
-    band = banded(blocks[0], next1[0], next2[0], torch.zeros(4, 3 * G, dtype=torch.float64))
+    room = torch.empty(12 * G, 6 * G + 3, dtype=torch.float64)
+    band = banded(blocks[0], next1[0], next2[0], torch.zeros(4, 3 * G, dtype=torch.float64), room)
     rebuilt = torch.zeros_like(whole[0])
     for column, entries in enumerate(band):
         entries = entries[: len(rebuilt) - column]

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from fitting import fit
 from fitting.contact import find_contacts
 from fitting.data import Motion, collate
 from fitting.metrics import sole_vertices
 from fitting.preset import load_preset
 from fitting.smplify3d import SMPLify3D
 from models.body import BodyModel
+from models.errors import InputError
 from models.keyed import walk_and_pick_up
 from models.rotations import axis_angle_to_matrix
 from tests.runs import keyed_joints
@@ -97,6 +99,25 @@ def test_the_sole_comes_to_the_floor():
         floor = np.percentile(joints[:, FEET, 1], 1)
         depth[name] = float((floor - module.fit(batch)[0].vertices()[..., 1].amin(1)).mean())
     assert depth["held"] < 0.8 * depth["free"]
+
+
+def test_a_floor_that_is_given_is_stood_on():
+    """Feet are lifted towards a floor 2 cm over their joints' lowest, wherever the clip is."""
+    joints = generated(40)
+    floor = float(np.percentile(joints[:, FEET, 1], 1)) + 0.02
+    missed = {}
+    for given in (None, floor):
+        lowest = fit(joints, floor=given).vertices()[..., 1].amin(1)
+        missed[given] = float((lowest - floor).abs().mean())
+    assert missed[floor] < missed[None] - 0.01
+    up = fit(joints[:8] + np.array([0, 3000.0, 0]), floor=floor + 3000).transl[:, 1] - 3000
+    torch.testing.assert_close(up, fit(joints[:8], floor=floor).transl[:, 1].to(up), rtol=0, atol=1e-3)
+
+
+def test_a_floor_needs_terms_that_know_it():
+    for words, floor in (("no terms on feet.*careful", 0.0), ("height in metres.*nan", float("nan"))):
+        with pytest.raises(InputError, match=words):
+            SMPLify3D(preset="quick", floor=floor)
 
 
 def test_no_foot_is_lifted_off_the_floor():

@@ -12,7 +12,9 @@ from fitting.smplify3d import SMPLify3D
 from fitting.solver import solve
 from fitting.solver.arrow import Arrow, solve_step
 from fitting.terms import residual_term
+from models.body import BodyModel
 from models.errors import InputError
+from models.keyed import walk_and_pick_up
 from tests.fits import smooth_fit
 
 
@@ -20,6 +22,16 @@ def clip(frames: int, seed: int = 0, noise: float = 0.01) -> torch.Tensor:
     """Joints (frames, 22, 3) of a moving body, float64, with noise in metres so that residuals bend the Hessian."""
     joints = torch.from_numpy(smooth_fit(24, seed).motion.joints[:frames]).double()
     return joints + noise * torch.randn(joints.shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def planted(frames: int, lift: float = 0.03) -> torch.Tensor:
+    """Joints (frames, 22, 3), float64, of standing feet with bones that change length; the left foot is held up."""
+    motion = walk_and_pick_up()
+    thetas, transl = (torch.as_tensor(x).double()[:frames] for x in (motion.thetas, motion.transl))
+    joints = BodyModel.load(dtype=torch.float64).joints(torch.zeros(10).double(), thetas, transl)[:, :22]
+    joints = joints + 0.01 * torch.randn(joints.shape, generator=torch.Generator().manual_seed(0)).double()
+    joints[:, [7, 10], 1] += lift
+    return joints
 
 
 def module(preset: str) -> SMPLify3D:
@@ -37,14 +49,18 @@ def mesh_loss(joints: torch.Tensor, fitter: SMPLify3D) -> torch.Tensor:
     return fitter.body.vertices(betas, thetas, transl)[..., 1].amin(-1).square().mean()
 
 
-@pytest.mark.parametrize("preset", ["quick", "careful"])
-def test_factor_is_of_the_true_hessian(preset):
+@pytest.mark.parametrize("preset, made", [("quick", clip), ("careful", clip), ("careful", planted)])
+def test_factor_is_of_the_true_hessian(preset, made):
     """The hand-written curvature equals second derivatives by autograd, so conjugate gradients have nothing to do."""
-    solved = minimum(preset, clip(5)[None])
+    solved = minimum(preset, made(5)[None])
+    if made == planted:  # else the soles' terms would not be put to the test
+        problem = solved.energy.problem
+        height = solved.energy.terms["floor"].residual(problem.rig.posed(solved.state), problem)
+        assert (height * problem.contact.weight > 1e-3).any() and (height * problem.contact.weight < -1e-3).any()
     directions = torch.eye(solved.unknowns.shape[1]).double()[::7]
     for direction in directions:
         bent = torch.autograd.grad(solved.gradient, solved.unknowns, direction[None], retain_graph=True)[0]
-        torch.testing.assert_close(solved.arrow.solve(bent / 2)[0], direction, rtol=0, atol=1e-3)
+        torch.testing.assert_close(solved.arrow.solve(bent / 2)[0], direction, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("preset, frames", [("careful", 5), ("careful", 6), ("quick", 3)])
@@ -155,11 +171,10 @@ def test_lowest_vertex_finds_the_floor():
     assert before > 0.05 and after < 1e-4
 
 
-def test_backward_costs_a_few_solver_iterations():
-    """Two are the aim (experiments/benchmarks/layer.py measures them); a shared machine gets twice as much here."""
-    fitter, joints = module("careful"), clip(24)[None].requires_grad_()
-    thetas, _, _ = fit_layer(joints, module=fitter)
-    loss = thetas.sum()
+def test_backward_costs_at_most_two_solver_iterations():
+    """1.4 to 1.8 of them measured; a shared machine gets one more here."""
+    solved = minimum("careful", planted(100, 0.0)[None])
+    slope, centre_slope = torch.ones_like(solved.gradient), torch.ones_like(solved.centre)
 
     def seconds(call) -> float:
         times = []
@@ -169,12 +184,11 @@ def test_backward_costs_a_few_solver_iterations():
             times.append(time.process_time() - start)
         return min(times)
 
-    backward = seconds(lambda: torch.autograd.grad(loss, joints, retain_graph=True))
-    solved = minimum("careful", joints.detach())
+    backward = seconds(lambda: solved.pull_back(slope, centre_slope))
     energy = Energy(solved.energy.terms, solved.energy.problem)
     with torch.no_grad():
         iteration = seconds(lambda: solve(energy, solved.state.map(torch.clone), 1, EPS))
-    assert backward < 4 * iteration
+    assert backward < 3 * iteration
 
 
 def test_bad_arguments_are_named():
