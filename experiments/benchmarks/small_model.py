@@ -235,9 +235,9 @@ def sample_way(model: Model, way: Way, scale: float, takes: Takes, count: int) -
 
 
 def curve(model: Model, judge: Recogniser, scale: float, count: int, training: Takes, takes: Takes) -> list[dict]:
-    """FID against evaluations for every way, and that of true training takes."""
+    """FID against evaluations for every way, and that of as many true training takes, which is not 0: few raise it."""
     truth = judged(judge.features, clips(takes))
-    others = judged(judge.features, clips(training, len(takes)))
+    others = judged(judge.features, clips(training, count))
     rows = [{"way": "true takes", "evaluations": 0, "FID": frechet_distance(truth, others)}]
     for way in ways(model.generator.checkpoint.schedule):
         began = time.process_time()
