@@ -239,6 +239,7 @@ def curve(model: Model, judge: Recogniser, scale: float, count: int, training: T
     truth = judged(judge.features, clips(takes))
     others = judged(judge.features, clips(training, count))
     rows = [{"way": "true takes", "evaluations": 0, "FID": frechet_distance(truth, others)}]
+    print(f"  {'way':<32} evaluations, FID, CPU s a sample; as many true takes: FID {rows[0]['FID']:.3f}", flush=True)
     for way in ways(model.generator.checkpoint.schedule):
         began = time.process_time()
         made = sample_way(model, way, scale, takes, count)
