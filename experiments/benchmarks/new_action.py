@@ -39,9 +39,9 @@ from models.mdm.module import derived_seed  # noqa: E402
 from models.mdm.recogniser import Recogniser  # noqa: E402
 from models.mdm.takes import HELD_OUT, load_takes  # noqa: E402
 
-SCRIPT = keyed_actions.gesture("hands_behind_head", beat=(0.8, 1.2))
+SCRIPT = keyed_actions.gesture("hands_behind_head", beat=(1.8, 2.6))
 PHRASES = ("[surrender]", "[surrender] with the hands behind the head", "[surrender] to someone")
-CLIPS, TRUE, OLD = 20, 300, 512  # clips to learn from, others for the judge, takes for the judge
+CLIPS, TRUE, OLD = 25, 300, 512  # clips, 20 of them to learn from; others for the judge; takes for the judge
 SMALL = ROOT / "models" / "assets" / "small_mdm" / "model.pt"
 
 

@@ -109,11 +109,13 @@ def template_words() -> tuple[str, ...]:
 
 
 def distinct(words: Iterable[str]) -> list[str]:
-    """The words, the shortest first, less those that are a form of one before."""
-    found: list[str] = []
+    """The words, the shortest first, less those that have a form in common with one before."""
+    found, forms = [], set()
     for word in sorted(words, key=lambda word: (len(word), word)):
-        if not any(form in found for form in base_forms(word)):
+        own = set(base_forms(word))
+        if not own & forms:
             found.append(word)
+        forms |= own
     return found
 
 
@@ -125,6 +127,9 @@ class Vocabulary:
         self.words = tuple(words or template_words())
         self.seconds = seconds or {}
         self._numbers = {word: number for number, word in enumerate(self.words, 1)}
+        for word in self.words:
+            for form in base_forms(word):
+                self._numbers.setdefault(form, self._numbers[word])
 
     @classmethod
     def load(cls, folder: str | Path) -> "Vocabulary":
