@@ -67,8 +67,13 @@ def sample(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> list[Ten
     return [made[i] for i in range(len(texts))]
 
 
-def clips(takes: Takes) -> Iterator[Tensor]:
-    """The features (frames, 263) of every take."""
+def clips(takes: Takes, most: int | None = None) -> list[Tensor]:
+    """The features (frames, 263) of the first takes, of all by default."""
+    return list(islice(each_clip(takes), most))
+
+
+def each_clip(takes: Takes) -> Iterator[Tensor]:
+    """As `clips`, one after the other."""
     for part in np.split(takes.features, takes.lengths.cumsum()[:-1]):
         yield torch.from_numpy(part[:LONGEST].astype(np.float32))
 
@@ -115,7 +120,7 @@ def act(model: Model, judge: Recogniser, paraphrased: bool) -> tuple[dict, list[
 
 def exact(judge: Recogniser, takes: Takes) -> float:
     """Share of true takes of which the recogniser names all actions and no other."""
-    found = named(judged(judge, list(clips(takes))))
+    found = named(judged(judge, clips(takes)))
     return float(np.mean([set(names) == set(a.split("|")) for names, a in zip(found, takes.actions, strict=True)]))
 
 
@@ -133,7 +138,7 @@ class Nearest:
     """Training takes to look for copies in."""
 
     def __init__(self, takes: Takes):
-        self.motions = [posed(motion) for motion in clips(takes)]
+        self.motions = [posed(motion) for motion in each_clip(takes)]
         self.lengths = torch.tensor([len(motion) for motion in self.motions])
         self.coarse = pad_sequence([motion[::COARSE] for motion in self.motions], batch_first=True)
 
@@ -230,10 +235,11 @@ def sample_way(model: Model, way: Way, scale: float, takes: Takes, count: int) -
 
 
 def curve(model: Model, judge: Recogniser, scale: float, count: int, training: Takes, takes: Takes) -> list[dict]:
-    """FID against evaluations for every way, and that of true training takes."""
-    truth = judged(judge.features, list(clips(takes)))
-    others = judged(judge.features, list(islice(clips(training), len(takes))))
+    """FID against evaluations for every way, and that of as many true training takes, which is not 0: few raise it."""
+    truth = judged(judge.features, clips(takes))
+    others = judged(judge.features, clips(training, count))
     rows = [{"way": "true takes", "evaluations": 0, "FID": frechet_distance(truth, others)}]
+    print(f"  {'way':<32} evaluations, FID, CPU s a sample; as many true takes: FID {rows[0]['FID']:.3f}", flush=True)
     for way in ways(model.generator.checkpoint.schedule):
         began = time.process_time()
         made = sample_way(model, way, scale, takes, count)
@@ -272,7 +278,7 @@ def sample_figures(model: Model, judge: Recogniser, training: Takes, takes: Take
     """What is measured on samples of the actions, each beside held-out takes; printed as it comes."""
     figures: dict = {}
     figures["actions in other words"], motions = act(model, judge, paraphrased=True)
-    names, true = [action for action, _, _ in prompts(paraphrased=True)], list(islice(clips(takes), len(motions)))
+    names, true = [action for action, _, _ in prompts(paraphrased=True)], clips(takes, len(motions))
     if "actions" in parts:
         figures["actions in the takes' words"], _ = act(model, judge, paraphrased=False)
     print(json.dumps(figures, indent=1), flush=True)

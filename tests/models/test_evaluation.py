@@ -80,7 +80,8 @@ def test_a_perfect_generator_scores_as_the_test_set_does(tmp_path):
     chosen = Perfect(**files, **{**given, "samples": 40})  # of some batches nothing, of each sentence its own
     other = run(chosen, TextMotionData(folder, batch_size=2), tmp_path)
     assert other[MADE]["MM-dist"][0] == pytest.approx(table[TRUE]["MM-dist"][0], rel=0.2)
-    assert other[MADE]["FID"][0] > 1e-6 and other[TRUE] == table[TRUE]
+    assert other[MADE]["FID"][0] > 1e-6
+    assert other[TRUE]["diversity"] == pytest.approx(table[TRUE]["diversity"], rel=1e-4)
 
 
 def test_scores_of_sentences_that_are_their_motions():
