@@ -275,7 +275,12 @@ def add_sampling(parser: ArgumentParser) -> None:
     add("--num-samples", "N", "motions of each prompt, as samples of their own", 1, int)
     add("--num-repetitions", "N", "repetitions of all samples", 1, int)
     add("--guidance", "SCALE", "how much the text counts: by default 2.5, with a prefix 7.5, as in MDM", kind=float)
-    add("--steps", "N", "at most N noise levels, by DPM-Solver++, instead of all in turn as MDM does", kind=int)
+    add(
+        "--steps",
+        "N",
+        "at most N noise levels, by DPM-Solver++: by default 10 of the small model, else all in turn as MDM",
+        kind=int,
+    )
     add("--seed", "N", "the same seed gives the same motion", 10, int)
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
     parser.add_argument("--fit", action="store_true", help="then `thetafit fit` the motion into the same folder")

@@ -29,6 +29,7 @@ from models.mdm.text import TextEmbedding
 FPS = {"humanml": 20.0, "kit": 12.5}
 LONGEST = 196  # frames that the networks were trained on
 GUIDANCE, PREFIX_GUIDANCE = 2.5, 7.5  # the reference's, for prefix models (DiP) its own
+FEW = 10  # noise levels of networks that read words, guided in the noisier half: as good as all (docs/evaluation.md)
 BATCH = {"cpu": 4, "cuda": 64}  # samples at once; on a CPU larger batches leave the cache
 
 
@@ -44,7 +45,7 @@ class Generator:
     """Samples a checkpoint trained on HumanML3D or KIT-ML.
 
     guidance: scale of the text's effect; None = the reference's, or none where the network never learned to go without
-    text. steps: None = every noise level in turn, as the reference does; a number = at most so many levels, by
+    text. steps: None = every noise level in turn, as the reference does, or FEW; a number = at most so many levels, by
     DPM-Solver++. tick: called before every evaluation of the network. Raises InputError for checkpoints of actions or
     with goals, for steps that the schedule lacks, and for guidance that the network cannot have.
     """
@@ -79,8 +80,19 @@ class Generator:
     @property
     def levels(self) -> Schedule:
         """The noise levels that a sample goes through."""
-        schedule = self.checkpoint.schedule
-        return schedule if self.steps is None else schedule.keep(spaced_in_lambda(schedule, self.steps))
+        schedule, steps = self.checkpoint.schedule, self._few
+        return schedule if steps is None else schedule.keep(spaced_in_lambda(schedule, steps))
+
+    @property
+    def _few(self) -> int | None:
+        """How many levels DPM-Solver++ goes through; None: every level is sampled in turn."""
+        usual = min(FEW, len(self.checkpoint.schedule)) if self._of_words else None
+        return usual if self.steps is None else self.steps
+
+    @property
+    def _of_words(self) -> bool:
+        config = self.checkpoint.denoiser.config
+        return config.condition == "text" and config.text_encoder == "words"
 
     @property
     def batch(self) -> int:
@@ -163,7 +175,9 @@ class Generator:
         scale = usual if self.guidance is None else self.guidance
         plain = scale == 1 or not self._guidable
         network = self.checkpoint.denoiser
-        denoise = conditioned(network, condition) if plain else guided(network, condition, scale)
+        levels = len(self.checkpoint.schedule)
+        noisier = (levels // 2, levels - 1) if self._of_words else None
+        denoise = conditioned(network, condition) if plain else guided(network, condition, scale, noisier)
 
         def counted(x: Tensor, timestep: int) -> Tensor:
             self.tick()
@@ -172,7 +186,7 @@ class Generator:
         return counted
 
     def _denoised(self, denoise: Denoise, start: Tensor, noise: Noise) -> Tensor:
-        if self.steps is None:
+        if self._few is None:
             return ancestral(denoise, start, self.levels, noise)
         return dpm_solver(denoise, start, self.levels)
 
