@@ -129,9 +129,9 @@ def survey(figure: Figure, rotation: Tensor, azimuth: float) -> tuple[Tensor, li
 
     def measure(frames: Tensor) -> tuple[Tensor, Tensor, list[float]]:
         meshes = [layer.mesh.vertices(frames) for layer in figure.layers]
-        turned = [boxes(mesh, rotation if rotation.ndim == 2 else rotation[frames]) for mesh in meshes]
-        box = torch.stack([torch.stack(turned)[:, :, 0].amin(0), torch.stack(turned)[:, :, 1].amax(0)], 1)
-        return box, meshes[-1][..., 1].amin(1), [float((m.amax(1) - m.amin(1)).norm(dim=1).amax()) for m in meshes]
+        box = boxes(torch.cat(meshes, 1), rotation if rotation.ndim == 2 else rotation[frames])
+        extents = [float((mesh.amax(1) - mesh.amin(1)).norm(dim=1).amax()) for mesh in meshes]
+        return box, meshes[-1][..., 1].amin(1), extents
 
     device = figure.device
     found, lowest, extents = zip(*in_threads(measure, batches(range(len(figure)), device), device), strict=True)
