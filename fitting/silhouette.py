@@ -1,7 +1,8 @@
 """A silhouette that is differentiable: how far every pixel lies inside or outside the outline of a projected mesh.
 
-S = sigmoid(d / SOFTNESS), d the distance in pixels from a pixel's centre to the outline, positive inside. So S = 1/2 on
-the outline itself, for meshes of any fineness, and the gradient of a pixel goes to the one edge that is nearest to it.
+S rises smoothly from 0 to 1 (3 t^2 - 2 t^3) while d, the signed distance from a pixel's centre to the outline, goes
+from -REACH to REACH. So S = 1/2 on the outline itself, for meshes of any fineness, and the gradient of a pixel goes to
+the edge that is nearest to it: n.dq for that edge's nearest place q and the outward normal n there.
 
 How many triangles lie over a point changes, along a row of pixels, by one at each side of a triangle; at an edge that
 two triangles share from either side the changes cancel. What remains are the contour edges, some hundred of a body's
@@ -14,9 +15,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-SOFTNESS = 0.7  # pixels
-REACH = 6 * SOFTNESS  # pixels farther from the outline are 0 or 1: sigmoid(6) = 0.9975
-MARGIN = 6  # pixels around the picture that are drawn too, for outlines outside it reach into it; above REACH
+REACH = 2.0  # pixels
+MARGIN = 3  # pixels around the picture that are drawn too, since outlines outside it reach into it; above REACH
 FINE = 3  # pixels are cut in 3 x 3 to see which side of an edge is empty; odd, so that centres stay centres
 PROBE = 0.25  # pixels from the edge is looked: its own triangles show up to 0.236 beyond it, half a fine diagonal
 
@@ -38,6 +38,12 @@ class Contours(NamedTuple):
     lines: Tensor  # (C, 2, 2) the ends' column and row in pixels
     left: Tensor  # (C,) how many triangles lie on its left less those on its right, rows counted downwards
 
+    def outward(self) -> Tensor:
+        """(C, 2) unit normals, away from the side with more triangles."""
+        way = self.lines[:, 1] - self.lines[:, 0]
+        across = torch.stack((-way[:, 1], way[:, 0]), 1)
+        return across * (self.left.sign() / way.norm(dim=1).clamp(min=1e-9))[:, None]
+
 
 class Pieces(NamedTuple):
     """Parts of contours, about a pixel long."""
@@ -55,8 +61,9 @@ def soft_silhouette(vertices: Tensor, faces: Tensor, view: View) -> Tensor:
     """
     render = outline_silhouette if importlib.util.find_spec("pytorch3d") is None else pytorch3d_silhouette
     points = view.project(vertices)
-    pictures = render(points.reshape(-1, *points.shape[-2:]), faces, view.height, view.width)
-    return pictures.reshape(*points.shape[:-2], view.height, view.width)
+    lead = points.shape[:-2]
+    pictures = render(points.reshape(lead.numel(), *points.shape[-2:]), faces, view.height, view.width)
+    return pictures.reshape(*lead, view.height, view.width)
 
 
 def outline_silhouette(points: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
@@ -70,18 +77,17 @@ def outline_silhouette(points: Tensor, faces: Tensor, height: int, width: int) -
         pixel, nearest = _nearest(contours, pieces, *size)
         inside = covered[:, FINE // 2 :: FINE, FINE // 2 :: FINE].flatten()
         pieces = Pieces(*(part[nearest] for part in pieces))
-    lines = flat[contours.picture[pieces.contour, None], contours.ends[pieces.contour]]
-    column, row = pixel % size[2], pixel // size[2] % size[1]
-    distance = _distances(lines, pieces, column[:, None] + 0.5, row[:, None] + 0.5)[:, 0]
-    soft = torch.sigmoid(torch.where(inside[pixel], distance, -distance) / SOFTNESS)
-    pictures = inside.to(flat).index_put((pixel,), soft).view(size)
+    centres = torch.stack((pixel % size[2], pixel // size[2] % size[1]), 1).to(flat) + 0.5
+    signed = _signed_distances(flat, contours, pieces, centres, inside[pixel])
+    ramp = (1 + signed / REACH) / 2
+    pictures = inside.to(flat).index_put((pixel,), ramp.square() * (3 - 2 * ramp)).view(size)
     return pictures[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def pytorch3d_silhouette(points: Tensor, faces: Tensor, height: int, width: int, layers: int = 50) -> Tensor:
     """The same by pytorch3d, as SoftRas has it (Liu et al., ICCV 2019): 1 - prod(1 - sigmoid(+-d^2 / s)) over faces.
 
-    s = SOFTNESS^2 in pytorch3d's coordinates, in which the picture's shorter side is 2, x to the left, y upwards;
+    s = (REACH / 3)^2 in pytorch3d's coordinates, in which the picture's shorter side is 2, x to the left, y upwards;
     layers: faces of a pixel that are multiplied at most, the nearest to the camera.
     """
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
@@ -90,8 +96,8 @@ def pytorch3d_silhouette(points: Tensor, faces: Tensor, height: int, width: int,
     short = min(height, width)
     place = (torch.tensor([width, height]).to(points) - 2 * points[..., :2]) / short
     meshes = Meshes(torch.cat((place, points[..., 2:]), -1), faces.expand(len(points), -1, -1))
-    found, _, _, distance = rasterize_meshes(meshes, (height, width), (2 * REACH / short) ** 2, layers)
-    clear = torch.sigmoid(distance / (2 * SOFTNESS / short) ** 2)  # squared distance, negative inside
+    found, _, _, distance = rasterize_meshes(meshes, (height, width), (4 * REACH / short) ** 2, layers)
+    clear = torch.sigmoid(distance / (2 * REACH / 3 / short) ** 2)  # squared distance, negative inside
     return 1 - torch.where(found < 0, 1, clear).prod(-1)
 
 
@@ -102,7 +108,7 @@ def _contours(flat: Tensor, in_front: Tensor, faces: Tensor) -> Contours:
     keys, edge = key.unique(return_inverse=True)
     a, b, c = (flat[:, corner] for corner in faces.T)
     area = (b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0]  # > 0: clockwise as seen
-    turn = area.sign() * in_front[:, faces].all(-1)
+    turn = torch.where(in_front[:, faces].all(-1), area.sign(), 0)
     along = torch.where(start < stop, -1, 1).to(turn)  # rows count downwards: the inside of a clockwise face is right
     left = torch.zeros(len(flat), len(keys)).to(turn)
     left.index_add_(1, edge.flatten(), (turn[..., None] * along).flatten(1))
@@ -131,12 +137,10 @@ def _outline(contours: Contours, covered: Tensor) -> Pieces:
     """The pieces of contours, in sight, that have nothing on their outer side."""
     height, width = covered.shape[1:]
     way = contours.lines[:, 1] - contours.lines[:, 0]
-    length = way.norm(dim=1)
-    count = length.ceil().clamp(1, height + width)
+    count = way.norm(dim=1).ceil().clamp(1, height + width)
     line, step = _parts(count.long())
     first, last = step / count[line], (step + 1) / count[line]
-    outward = torch.stack((-way[:, 1], way[:, 0]), 1) * (contours.left.sign() / length.clamp(min=1e-9))[:, None]
-    probe = contours.lines[line, 0] + ((first + last) / 2)[:, None] * way[line] + PROBE * outward[line]
+    probe = contours.lines[line, 0] + ((first + last) / 2)[:, None] * way[line] + PROBE * contours.outward()[line]
     column, row = (FINE * probe).floor().long().unbind(1)
     shown = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     bare = ~covered[contours.picture[line], row.clamp(0, height - 1), column.clamp(0, width - 1)]
@@ -150,7 +154,10 @@ def _nearest(contours: Contours, pieces: Pieces, pictures: int, height: int, wid
     middle = torch.lerp(lines[:, 0], lines[:, 1], ((pieces.first + pieces.last) / 2)[:, None]).floor().long()
     offset = torch.arange(-int(REACH) - 1, int(REACH) + 2, device=lines.device)
     column, row = middle[:, :1] + offset.repeat(len(offset)), middle[:, 1:] + offset.repeat_interleave(len(offset))
-    distance = _distances(lines, pieces, column + 0.5, row + 0.5)
+    x, y = column + 0.5, row + 0.5
+    place = _nearest_places(lines, pieces, x, y)
+    start, way = lines[:, 0], lines[:, 1] - lines[:, 0]
+    distance = torch.hypot(start[:, :1] + place * way[:, :1] - x, start[:, 1:] + place * way[:, 1:] - y)
     near = (distance < REACH) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     piece, box = near.nonzero().unbind(1)
     pixel = (picture[piece] * height + row[piece, box]) * width + column[piece, box]
@@ -161,18 +168,28 @@ def _nearest(contours: Contours, pieces: Pieces, pictures: int, height: int, wid
     return pixel, best[pixel] & (2**32 - 1)
 
 
-def _distances(lines: Tensor, pieces: Pieces, x: Tensor, y: Tensor) -> Tensor:
-    """From points x, y (P, k) to the pieces on lines (P, 2, 2): (P, k).
-
-    The nearest place on a piece is held still: as it is the nearest, moving it along the piece changes nothing.
-    """
+def _nearest_places(lines: Tensor, pieces: Pieces, x: Tensor, y: Tensor) -> Tensor:
+    """Where on lines (P, 2, 2), within the pieces, points x, y (P, k) are nearest: (P, k), 0 at end 0, 1 at end 1."""
     start, way = lines[:, 0], lines[:, 1] - lines[:, 0]
+    along = (x - start[:, :1]) * way[:, :1] + (y - start[:, 1:]) * way[:, 1:]
+    place = along / way.square().sum(1, keepdim=True).clamp(min=1e-12)
+    return place.clamp(pieces.first[:, None], pieces.last[:, None])
+
+
+def _signed_distances(flat: Tensor, contours: Contours, pieces: Pieces, centres: Tensor, inside: Tensor) -> Tensor:
+    """From pixels' centres (m, 2) to a piece each, positive inside: (m,), differentiable by flat (n, V, 2).
+
+    The place on the piece and the normal are held still: neither changes the distance, for the place is the nearest.
+    """
     with torch.no_grad():
-        along = (x - start[:, :1]) * way[:, :1] + (y - start[:, 1:]) * way[:, 1:]
-        place = along / way.square().sum(1, keepdim=True).clamp(min=1e-12)
-        place = place.clamp(pieces.first[:, None], pieces.last[:, None])
-    apart = torch.stack((start[:, :1] + place * way[:, :1] - x, start[:, 1:] + place * way[:, 1:] - y))
-    return torch.linalg.vector_norm(apart, dim=0)  # whose slope at zero is zero, not NaN
+        lines = contours.lines[pieces.contour]
+        place = _nearest_places(lines, pieces, centres[:, :1], centres[:, 1:])
+        apart = torch.lerp(lines[:, 0], lines[:, 1], place) - centres
+        distance = apart.norm(dim=1, keepdim=True)
+        outward = apart / distance.clamp(min=1e-9) * torch.where(inside, 1, -1)[:, None]
+        outward = torch.where(distance > 1e-6, outward, contours.outward()[pieces.contour])
+    ends = flat[contours.picture[pieces.contour, None], contours.ends[pieces.contour]]
+    return (outward * (torch.lerp(ends[:, 0], ends[:, 1], place) - centres)).sum(1)
 
 
 def _parts(count: Tensor) -> tuple[Tensor, Tensor]:

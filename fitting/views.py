@@ -15,7 +15,7 @@ from torch import Tensor
 from models.errors import InputError
 
 PINHOLE, ORTHOGRAPHIC = "pinhole", "orthographic"
-SIZE, REQUIRED = ("width", "height"), ("width", "height", "focal", "rotation", "translation")
+REQUIRED = ("width", "height", "focal", "rotation", "translation")
 KEYS = (*REQUIRED, "model", "centre")
 HOW = (
     "cam.json has an entry a view: its name, then width, height, focal (pixels; of an orthographic camera pixels a "
@@ -52,6 +52,7 @@ class FixedCamera:
 class Masks:
     """What one camera saw of a clip."""
 
+    name: str
     camera: FixedCamera
     frames: Tensor  # (n,) int64, ascending
     pictures: Tensor  # (n, height, width) uint8, 255 where the person is
@@ -77,7 +78,9 @@ def _camera(where: str, entry: Mapping[str, Any]) -> FixedCamera:
     focal = entry["focal"] if isinstance(entry["focal"], list) else [entry["focal"]] * 2
     rotation = _numbers(where, "rotation", entry["rotation"], (3, 3))
     if (rotation @ rotation.T - torch.eye(3)).abs().max() > 1e-3 or rotation.det() < 0:
-        raise InputError(f"{where}: rotation is no rotation: its rows must be unit vectors at right angles, det 1. {HOW}")
+        raise InputError(
+            f"{where}: rotation is no rotation: its rows must be unit vectors at right angles, det 1. {HOW}"
+        )
     if entry.get("model", PINHOLE) not in (PINHOLE, ORTHOGRAPHIC):
         raise InputError(f"{where}: model is {entry['model']!r}; known are {PINHOLE} and {ORTHOGRAPHIC}. {HOW}")
     focal = _numbers(where, "focal", focal, (2,))
@@ -128,7 +131,7 @@ def read_masks(folder: Path, cameras: Mapping[str, FixedCamera], length: int) ->
         found[view][frame] = path
     if absent := [name for name, paths in found.items() if not paths]:
         raise InputError(f"--silhouettes {folder}: no mask of {', '.join(absent)}, which cam.json has. {NAMING}")
-    return [_read_view(cameras[name], paths) for name, paths in found.items()]
+    return [_read_view(name, cameras[name], paths) for name, paths in found.items()]
 
 
 def _name(path: Path, cameras: Mapping[str, FixedCamera], length: int) -> tuple[str, int]:
@@ -142,10 +145,10 @@ def _name(path: Path, cameras: Mapping[str, FixedCamera], length: int) -> tuple[
     return match[1], frame
 
 
-def _read_view(camera: FixedCamera, paths: Mapping[int, Path]) -> Masks:
+def _read_view(name: str, camera: FixedCamera, paths: Mapping[int, Path]) -> Masks:
     frames = sorted(paths)
     pictures = torch.stack([_read_mask(paths[frame], camera) for frame in frames])
-    return Masks(camera, torch.tensor(frames), pictures)
+    return Masks(name, camera, torch.tensor(frames), pictures)
 
 
 def _read_mask(path: Path, camera: FixedCamera) -> Tensor:
@@ -156,13 +159,16 @@ def _read_mask(path: Path, camera: FixedCamera) -> Tensor:
             else:
                 width, height = image.size
                 raise InputError(
-                    f"{path}: {width} x {height} pixels, but its camera has {camera.width} x {camera.height}. Scale the "
-                    "mask, or width, height, focal and centre of the camera together"
+                    f"{path}: {width} x {height} pixels, but its camera has {camera.width} x {camera.height}. Scale "
+                    "the mask, or width, height, focal and centre of the camera together"
                 )
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as a PNG ({error}). {NAMING}") from None
     share = (picture > 127).float().mean().item()
     if share in (0.0, 1.0):
         which = "empty" if share == 0 else "full"
-        raise InputError(f"{path}: the mask is {which}. White is the person; leave out the masks of frames without one")
+        raise InputError(
+            f"{path}: the mask is {which}. The person is white (255), the rest black; leave out the "
+            "masks of frames without a person"
+        )
     return picture
