@@ -19,7 +19,7 @@ from fitting.refine import overlap, refine
 from fitting.render.raster import rasterise
 from fitting.result import FitResult
 from fitting.tracks import Bodies
-from fitting.views import FixedCamera, Masks, read_cameras
+from fitting.views import FixedCamera, Masks, read_cameras, read_masks
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import walk_and_pick_up
@@ -193,7 +193,5 @@ def test_a_result_is_not_overwritten(scene: Path, capsys: pytest.CaptureFixture)
 
 
 def test_no_folder_of_masks(scene: Path) -> None:
-    from fitting.views import read_masks
-
     with pytest.raises(InputError, match="no such folder"):
         read_masks(scene / "mask", read_cameras(scene / "cam.json"), 1)
