@@ -9,10 +9,10 @@ from torch import Tensor
 from fitting.convert import read_result
 from fitting.export import check_formats, export, targets
 from fitting.folder import check_folder
+from fitting.masks import NAMING, Masks, read_cameras, read_masks
 from fitting.result import FitResult
 from fitting.silhouette import soft_silhouette
 from fitting.tracks import Bodies
-from fitting.views import NAMING, Masks, read_cameras, read_masks
 from models.errors import InputError
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
@@ -25,7 +25,7 @@ PIXELS = 2**19  # of a view in memory at once: 8 frames of 256 x 256
 def refine_file(source: str, silhouettes: str, camera: str, out: str, body: str | None, formats: list[str]) -> int:
     """Refine the fit in the NAME.npz `source` and write it into `out` in these formats; returns the exit code.
 
-    silhouettes: folder of masks; camera: cam.json (both fitting.views); body: file of the body that was fitted.
+    silhouettes: folder of masks; camera: cam.json (both fitting.masks); body: file of the body that was fitted.
     Raises InputError for what cannot be read or does not go together.
     """
     check_formats(formats)

@@ -15,11 +15,11 @@ from torch.nn.functional import normalize
 from fitting.cli import main
 from fitting.convert import read_result
 from fitting.data import Motion
+from fitting.masks import FixedCamera, Masks, read_cameras, read_masks
 from fitting.refine import overlap, refine
 from fitting.render.raster import rasterise
 from fitting.result import FitResult
 from fitting.tracks import Bodies
-from fitting.views import FixedCamera, Masks, read_cameras, read_masks
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import walk_and_pick_up

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fitting.masks import FixedCamera
 from fitting.render.raster import rasterise
 from fitting.silhouette import REACH, outline_silhouette, pytorch3d_silhouette, soft_silhouette
-from fitting.views import FixedCamera
 from models.body import BodyModel
 
 SIZE = 96
