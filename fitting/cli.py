@@ -46,6 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "inspect": inspect,
         "prepare": prepare,
         "evaluate": evaluate,
+        "refine": refine,
         "demo": demo,
         "stream": stream,
     }
@@ -66,6 +67,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("inspect", inspect_parser(), help="say what is in a file, and what to do with it")
     commands.add_subcommand("prepare", prepare_parser(), help="make a data set of motion and captions to train MDM on")
     commands.add_subcommand("evaluate", evaluate_parser(), help="measure fits against their input, and against a truth")
+    commands.add_subcommand("refine", refine_parser(), help="move a fit until its silhouettes are those of masks")
     commands.add_subcommand("demo", demo_parser(), help="from a sentence to a film of a moving body")
     commands.add_subcommand("stream", stream_parser(), help="fit frames as they come, line by line")
     commands.add_subcommand(
@@ -158,6 +160,21 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--truth", metavar="FILE", help=truth)
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there too")
+    return parser
+
+
+def refine_parser() -> ArgumentParser:
+    """The arguments of `thetafit refine`."""
+    about = "Move a fit a little, until its silhouettes are those of masks seen by known cameras (docs/refine.md)."
+    parser = ArgumentParser(description=about, epilog=FORMAT_TABLE)
+    parser.add_argument("result", metavar="RESULT", help="NAME.npz of a fit")
+    masks = "folder of masks VIEW_FRAME.png, such as front_000.png; the person white"
+    parser.add_argument("--silhouettes", metavar="DIR", required=True, help=masks)
+    parser.add_argument("--camera", metavar="FILE", required=True, help="cam.json: the camera of each view")
+    parser.add_argument("--out", metavar="DIR", default="refined", help="output folder (default: %(default)s)")
+    parser.add_argument("--body", metavar="FILE", help="the body file of a fit to another than the embedded body")
+    formats = "what to write, separated by commas (default: %(default)s)"
+    parser.add_argument("--formats", metavar="LIST", default=",".join(DEFAULT_FORMATS), help=formats)
     return parser
 
 
@@ -386,6 +403,14 @@ def evaluate(config: Namespace) -> int:
     from fitting.evaluate import evaluate_files
 
     return evaluate_files(config.results, config.truth, config.body, config.json)
+
+
+def refine(config: Namespace) -> int:
+    """`thetafit refine`."""
+    from fitting.refine import refine_file
+
+    formats = comma_list(config.formats)
+    return refine_file(config.result, config.silhouettes, config.camera, config.out, config.body, formats)
 
 
 def demo(config: Namespace) -> int:

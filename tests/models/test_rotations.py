@@ -199,3 +199,17 @@ def test_gradients_are_finite_at_exact_identity_and_half_turn(axis, dtype):
             assert torch.autograd.functional.jacobian(function, matrix).isfinite().all()
         jacobian = torch.autograd.functional.jacobian(rot.rot6d_to_axis_angle, rot.matrix_to_rot6d(matrix))
         assert jacobian.isfinite().all()
+
+
+def test_pytorch3d_turns_the_same_way():
+    theirs = pytest.importorskip("pytorch3d.transforms", reason="pytorch3d is not installed here")
+    given = some_axis_angles(torch.float64)
+    matrix = rot.axis_angle_to_matrix(given)
+    close(matrix, theirs.axis_angle_to_matrix(given), atol=1e-6)
+    close(rot.axis_angle_to_quaternion(given), theirs.axis_angle_to_quaternion(given), atol=1e-6)
+    close(rot.matrix_to_rot6d(matrix), theirs.matrix_to_rotation_6d(matrix))
+    slanted = rot.matrix_to_rot6d(matrix) + 0.1
+    close(rot.rot6d_to_matrix(slanted), theirs.rotation_6d_to_matrix(slanted))
+    close(rot.euler_to_matrix(given, "YXZ"), theirs.euler_angles_to_matrix(given, "YXZ"))
+    found, expected = (pick(matrix).double() for pick in (rot.matrix_to_axis_angle, theirs.matrix_to_axis_angle))
+    assert angle_between(rot.axis_angle_to_matrix(found), rot.axis_angle_to_matrix(expected)).max() < 1e-4
