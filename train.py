@@ -66,9 +66,9 @@ class Run(LightningCLI):
         trainer = self.config[self.subcommand].trainer
         if self.subcommand != "predict" and trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path(RUNS, self.subcommand))
-        logger = trainer.logger
-        if "WandbLogger" in str(getattr(logger, "class_path", "")) and logger.init_args.save_dir == ".":
-            logger.init_args.save_dir = trainer.default_root_dir or "."
+        for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
+            if "WandbLogger" in str(getattr(logger, "class_path", "")) and logger.init_args.save_dir == ".":
+                logger.init_args.save_dir = trainer.default_root_dir or "."
 
     def instantiate_classes(self) -> None:
         try:

@@ -1,8 +1,13 @@
 """What a training run leaves in its folder: checkpoints, weights in the reference's form, samples and their check.
 
-RUN/config.yaml            every setting              RUN/last.ckpt, best.ckpt     to go on from; lowest val/loss
-RUN/logs/version_N/        metrics.csv of every start RUN/model000050000.pt        for `thetafit generate --model`,
-RUN/samples/step000010000/ stick figures              RUN/args.json, Mean.npy, Std.npy      with what it needs
+    RUN/config.yaml                           every setting
+    RUN/logs/version_N/metrics.csv            losses, a file each time it was started
+    RUN/last.ckpt, best.ckpt                  to go on from; at the lowest validation loss
+    RUN/model000050000.pt, args.json,         what `thetafit generate --model` takes
+        Mean.npy, Std.npy, words.json
+    RUN/samples/step000010000/sample00.mp4    stick figures
+
+RUN is trainer.default_root_dir.
 """
 
 import logging
@@ -81,7 +86,7 @@ class Checkpoints(CheckpointCallback):
             trainer.datamodule.statistics.save(Path(trainer.default_root_dir))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: MDM, *_: Any) -> None:
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step and trainer.global_step % self.every == 0:
             self._save(trainer, pl_module, LAST)
 
     def on_validation_end(self, trainer: Trainer, pl_module: MDM) -> None:

@@ -24,10 +24,11 @@ from models.keyed import walk_and_pick_up  # noqa: E402
 
 
 def walk(frames: int, noise: float = 0.0) -> Tensor:
-    """Joints (1, frames, 22, 3) of the keyed walk, metres, with noise of this deviation."""
+    """Joints (1, frames, 22, 3) of the keyed walk, there and back, metres, with noise of this deviation."""
     motion = walk_and_pick_up()
     body = BodyModel.load()
-    index = torch.arange(frames) % len(motion.thetas)
+    there = torch.arange(len(motion.thetas))
+    index = torch.cat((there, there.flip(0)))[torch.arange(frames) % (2 * len(there))]
     thetas, transl = (torch.as_tensor(x).float()[index] for x in (motion.thetas, motion.transl))
     joints = body.joints(torch.zeros(body.num_betas), thetas, transl)[None, :, :22]
     return joints + noise * torch.randn(joints.shape, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ Motion is (batch, frames, features), mask (batch, frames) True where a frame is 
 motion-diffusion-model, diffusion/gaussian_diffusion.py (training_losses).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from models.body import BodyModel
 from models.errors import InputError
 from models.rot2xyz import mdm_rot2xyz
 
+ToJoints = Callable[[Tensor], Tensor]
 ACTION_WIDTH = 150
 FEET = (7, 10, 8, 11)
 STANDING = 0.01  # a foot that moves less between two frames, in metres, stands
@@ -22,7 +24,7 @@ STANDING = 0.01  # a foot that moves less between two frames, in metres, stands
 class GeometricWeights:
     """Weights of the terms beside the features' own: velocity, joints and foot contact (lambda_vel, rcxyz, fc).
 
-    Those of joints and contact exist for motion of 25 rows of rot6d (action data) only.
+    The reference has those of joints and contact for action data (25 rows of rot6d) only.
     """
 
     velocity: float = 0.0
@@ -49,12 +51,12 @@ def action_joints(motion: Tensor, body: BodyModel) -> Tensor:
 
 
 def joint_l2(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """masked_l2 of joints (batch, frames, joints, 3)."""
+    """masked_l2 of joints (batch, frames, joints, 3), in their unit squared."""
     return masked_l2(found.flatten(2), wanted.flatten(2), mask)
 
 
 def foot_contact_l2(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """How far feet slide that stand in the wanted motion; joints (batch, frames, 24, 3), SMPL's order."""
+    """How far feet slide that stand in the wanted motion; joints (batch, frames, 22 or 24, 3) metres, SMPL's order."""
     feet = list(FEET)
     standing = wanted[:, :, feet].diff(dim=1).norm(dim=-1) <= STANDING
     slide = found[:, :, feet].diff(dim=1) * standing[..., None]
@@ -62,20 +64,22 @@ def foot_contact_l2(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
 
 
 def loss_terms(
-    found: Tensor, wanted: Tensor, mask: Tensor, weights: GeometricWeights, body: BodyModel | None = None
+    found: Tensor, wanted: Tensor, mask: Tensor, weights: GeometricWeights, to_joints: ToJoints | None = None
 ) -> dict[str, Tensor]:
     """Every weighted term that is on, (batch,) each; "features" is always there. Their sum is the loss.
 
-    body: needed where joints or contact have a weight.
+    to_joints: motion to joints (batch, frames, joints, 3); needed where joints or contact have a weight.
     """
     terms = {"features": masked_l2(found, wanted, mask)}
-    of_actions = found.shape[-1] == ACTION_WIDTH
     if weights.velocity:
-        terms["velocity"] = weights.velocity * velocity_l2(found, wanted, mask, left_out=6 if of_actions else 1)
+        left_out = 6 if found.shape[-1] == ACTION_WIDTH else 1
+        terms["velocity"] = weights.velocity * velocity_l2(found, wanted, mask, left_out)
     if weights.joints or weights.contact:
-        if body is None or not of_actions:
-            raise InputError("losses of joints and contact need a body and motion of 25 rows of rot6d (action data)")
-        joints = action_joints(found, body), action_joints(wanted, body)
-        terms["joints"] = weights.joints * joint_l2(*joints, mask)
-        terms["contact"] = weights.contact * foot_contact_l2(*joints, mask)
+        if to_joints is None:
+            raise InputError("losses of joints and contact (lambda_rcxyz, lambda_fc) need data that joints follow from")
+        joints = to_joints(found), to_joints(wanted)
+        if weights.joints:
+            terms["joints"] = weights.joints * joint_l2(*joints, mask)
+        if weights.contact:
+            terms["contact"] = weights.contact * foot_contact_l2(*joints, mask)
     return terms

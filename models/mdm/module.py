@@ -18,14 +18,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.body import BodyModel
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
 from models.mdm.denoiser import Condition, Denoiser
 from models.mdm.diffusion import noise_schedule
+from models.mdm.features import denormalize, features_to_joints
 from models.mdm.finetune import check_statistics, freeze_parts, start_from
 from models.mdm.lora import LAYERS, add_adapters, merged
 from models.mdm.losses import GeometricWeights, loss_terms
+from models.mdm.normalization import Statistics
 from models.mdm.timesteps import TimestepSampler
 from models.mdm.words import WordText
 
@@ -91,7 +92,6 @@ class MDM(LightningModule):
         decay: Literal["none", "linear", "cosine"] = "none",
         ema: float = 0.9999,
         timesteps: Literal["uniform", "loss_aware"] = "uniform",
-        body: str | None = None,
         seed: int = 0,
         ema_warmup: bool = True,
         init_from: str | None = None,
@@ -102,8 +102,7 @@ class MDM(LightningModule):
     ) -> None:
         """options: of network, diffusion and loss, by the reference's names (checkpoint.DEFAULTS, OURS); encoder: of
         texts, not needed without them. ema: share of the average that a step keeps, 0 for no average; ema_warmup: keep
-        less of the first steps, so that a short run's average is of its end; body: a body file for the losses of
-        joints, None is the embedded body.
+        less of the first steps, so that a short run's average is of its end.
 
         init_from: weights to start from, with their args.json, which `options` are then laid over; freeze: names of
         parameters that stay as they are, with * and [0-3]; lora_rank: above 0 the network stays as it is, and adapters
@@ -125,7 +124,7 @@ class MDM(LightningModule):
         self.register_buffer("alpha_bar", torch.from_numpy(self.schedule.alpha_bar), persistent=False)
         self.sampler = TimestepSampler(len(self.schedule), timesteps == "loss_aware")
         self.geometric = GeometricWeights(*(self.options[f"lambda_{name}"] for name in ("vel", "rcxyz", "fc")))
-        self.body = BodyModel.load(body) if self.geometric.joints or self.geometric.contact else None
+        self.statistics: Statistics | None = None  # the data's
 
     def _choose_trained(self, freeze: Sequence[str], rank: int, alpha: float, layers: Sequence[str]) -> None:
         """Freeze parts of the network, or all of it but adapters."""
@@ -134,6 +133,9 @@ class MDM(LightningModule):
         freeze_parts(self.denoiser, freeze)
         if rank:
             add_adapters(self.denoiser, rank, alpha, layers)
+
+    def setup(self, stage: str) -> None:
+        self.statistics = getattr(self.trainer.datamodule, "statistics", None)
 
     def on_fit_start(self) -> None:
         """Raises InputError where training could not teach the network what it takes, or its data do not fit it."""
@@ -222,7 +224,13 @@ class MDM(LightningModule):
         signal = self.alpha_bar[timesteps][:, None, None]
         x = signal.sqrt().to(noise) * batch.motion + (1 - signal).sqrt().to(noise) * noise
         found = network(x, timesteps, self.condition(batch), keep)
-        return loss_terms(found, batch.motion, batch.mask, self.geometric, self.body)
+        to_joints = None if self.statistics is None else self._to_joints
+        return loss_terms(found, batch.motion, batch.mask, self.geometric, to_joints)
+
+    def _to_joints(self, motion: Tensor) -> Tensor:
+        """Joints (batch, frames, 22, 3), metres, of normalised features, in single precision."""
+        mean, std = (part.to(motion.device) for part in (self.statistics.mean, self.statistics.std))
+        return features_to_joints(denormalize(motion.float(), mean, std))
 
     def configure_optimizers(self) -> dict[str, Any]:
         given = self.hparams

@@ -8,8 +8,9 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from models.body import BodyModel
 from models.errors import InputError
 from models.keyed_takes import take
 from models.mdm.cache import cache_folder, keep
+from models.mdm.clips import entries, read_clips, read_names, usable
 from models.mdm.data import FRAMES, EpochSampler, ResumableLoader, TextMotionBatch
 from models.mdm.features import joints_to_features
 from models.mdm.normalization import Statistics
 
 log = logging.getLogger("thetafit")
 UNIT = 4  # lengths are multiples of it
+MINIMUM = 20  # frames of a clip of one's own
 HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
 # How much a channel counts, by dividing its standard deviation: joints are recovered from path and positions alone, and
 # errors of the path add up along a clip.
@@ -77,6 +80,26 @@ def make_takes(first: int, count: int) -> Takes:
     features, texts, actions = zip(*rows, strict=True)
     lengths = np.array([len(clip) for clip in features])
     return Takes(np.concatenate(features), lengths, np.array(texts), np.array(actions))
+
+
+def read_takes(folder: str | Path, times: int) -> Takes:
+    """The training clips of a folder in HumanML3D's layout, each as often as `times`. Raises InputError for no clip."""
+    clips = usable(read_clips(folder, read_names(folder, "train")), 263)
+    features, texts = [], []
+    for entry in entries(clips, (MINIMUM, FRAMES + UNIT)):
+        whole = np.load(Path(folder) / "new_joint_vecs" / f"{entry.clip}.npy", allow_pickle=False)
+        part = whole[entry.first : entry.first + entry.length // UNIT * UNIT].astype(np.float16)
+        features += [part] * len(entry.captions)
+        texts += [caption.text for caption in entry.captions]
+    if not features:
+        raise InputError(f"{folder}: no clip of {MINIMUM} to {FRAMES} frames with a caption in train.txt")
+    lengths = np.array([len(clip) for clip in features] * times)
+    return Takes(np.concatenate(features * times), lengths, np.array(texts * times), np.array([""] * len(lengths)))
+
+
+def joined(first: Takes, second: Takes) -> Takes:
+    """All takes of both."""
+    return Takes(*(np.concatenate((one, other)) for one, other in zip(astuple(first), astuple(second), strict=True)))
 
 
 def statistics(takes: Takes) -> Statistics:
@@ -150,11 +173,26 @@ class SimilarLengths(EpochSampler):
 
 
 class TakesData(LightningDataModule):
-    """Batches of the project's own performed sentences."""
+    """Batches of the project's own performed sentences, and clips of one's own among them."""
 
-    def __init__(self, count: int = 20_000, held_out: int = 512, batch_size: int = 64, seed: int = 0):
-        """count: takes to train on; held_out: others to validate on; seed: of order and holds."""
+    def __init__(
+        self,
+        count: int = 20_000,
+        held_out: int = 512,
+        batch_size: int = 64,
+        seed: int = 0,
+        own: str | None = None,
+        times: int = 1,
+        stats: str | None = None,
+    ):
+        """count: takes to train on; held_out: others to validate on; seed: of order and holds.
+
+        own: a folder that `thetafit prepare` made, whose training clips are seen `times` as often as a take; stats:
+        folder of the Mean.npy and Std.npy to normalise by, the takes' own by default. A fine-tuning needs those of
+        before.
+        """
         super().__init__()
+        self.own, self.times, self.stats = own, times, stats
         if min(count, held_out) < batch_size or batch_size < 1:
             raise InputError(f"count {count} and held_out {held_out} must be at least batch_size {batch_size}, that 1")
         self.count, self.held_out, self.batch_size, self.seed = count, held_out, batch_size, seed
@@ -167,9 +205,16 @@ class TakesData(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read them."""
         takes, others = load_takes(0, self.count), load_takes(HELD_OUT, self.held_out)
-        self.statistics = statistics(takes)
+        self.statistics = statistics(takes) if self.stats is None else Statistics.load(self.stats)
+        if self.own is not None:
+            takes = joined(takes, read_takes(self.own, self.times))
         self.train = TakeCrops(takes, self.statistics, hold=True, seed=self.seed)
         self.val = TakeCrops(others, self.statistics, hold=False)
+
+    @property
+    def captions(self) -> list[str]:
+        """Everything that is said of the training clips."""
+        return self.train.takes.texts.tolist()
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled; batches of similar lengths."""

@@ -156,7 +156,7 @@ def test_lowest_vertex_finds_the_floor():
 
 
 def test_backward_costs_a_few_solver_iterations():
-    """Two are the aim (experiments/benchmarks/layer.py measures them); a shared machine gets twice as much here."""
+    """Two are the aim (experiments/examples/fit_layer.py measures them); a shared machine gets twice as much here."""
     fitter, joints = module("careful"), clip(24)[None].requires_grad_()
     thetas, _, _ = fit_layer(joints, module=fitter)
     loss = thetas.sum()

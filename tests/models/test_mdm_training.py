@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from models.errors import InputError
 from models.mdm.checkpoint import load_checkpoint
 from models.mdm.denoiser import Condition
 from models.mdm.diffusion import diffuse, noise_schedule
-from models.mdm.losses import GeometricWeights, loss_terms, masked_l2
+from models.mdm.features import features_to_joints
+from models.mdm.losses import GeometricWeights, action_joints, loss_terms, masked_l2
 from models.mdm.module import MDM, known_options, rate_factor
 from models.mdm.timesteps import REMEMBERED, TimestepSampler
 from tests.mdm import as_frames, golden, golden_network
@@ -61,10 +63,10 @@ def test_loss_of_sentences_of_the_reference(reference, mask_frames, name):
 @torch.no_grad()
 def test_geometric_losses_of_the_reference(reference):
     file, network = golden(reference, "training"), golden_network(reference, "action")
-    body = BodyModel.load(reference / "golden" / "small_body.npz")
+    to_joints = partial(action_joints, body=BodyModel.load(reference / "golden" / "small_body.npz"))
     clean, x, mask = noised(file, "a2m")
     found = network(x, file["a2m_t"], Condition(action=file["a2m_action"][:, 0], mask=mask))
-    terms = loss_terms(found, clean, mask, GeometricWeights(1, 1, 1), body)
+    terms = loss_terms(found, clean, mask, GeometricWeights(1, 1, 1), to_joints)
     for ours, name in (("features", "rot_mse"), ("velocity", "vel_mse"), ("joints", "rcxyz_mse"), ("contact", "fc")):
         torch.testing.assert_close(terms[ours], file[f"a2m_{name}"], rtol=1e-4, atol=1e-9)
     torch.testing.assert_close(sum(terms.values()), file["a2m_loss"], rtol=1e-4, atol=0)
@@ -74,15 +76,27 @@ def test_geometric_losses_have_finite_gradients_at_rest():
     rest = torch.zeros(1, 4, 25, 6)
     rest[..., 0], rest[..., 4] = 1, 1
     found = (rest.flatten(2) + 1e-4).requires_grad_()
-    terms = loss_terms(found, rest.flatten(2), torch.ones(1, 4) > 0, GeometricWeights(1, 1, 1), BodyModel.load())
+    to_joints = partial(action_joints, body=BodyModel.load())
+    terms = loss_terms(found, rest.flatten(2), torch.ones(1, 4) > 0, GeometricWeights(1, 1, 1), to_joints)
     sum(terms.values()).sum().backward()
     assert found.grad.isfinite().all() and found.grad.abs().max() > 0
 
 
-def test_joints_need_a_body_and_rotations():
+def test_losses_of_joints_need_joints():
     motion = torch.zeros(1, 4, 263)
-    with pytest.raises(InputError, match="rot6d"):
-        loss_terms(motion, motion, torch.ones(1, 4) > 0, GeometricWeights(joints=1.0), BodyModel.load())
+    with pytest.raises(InputError, match="lambda_fc"):
+        loss_terms(motion, motion, torch.ones(1, 4) > 0, GeometricWeights(joints=1.0))
+
+
+def test_a_standing_foot_that_slides_costs_its_way():
+    """Two centimetres a frame, sideways, of a person who stands: the mean over the coordinates of four foot joints."""
+    still = torch.zeros(1, 10, 263)
+    still[..., 3], still[..., 4:67] = 0.9, torch.randn(63)
+    sliding = still.clone()
+    sliding[..., 1] = 0.02
+    for wanted, expected in ((still, 0.02**2 / 3), (sliding, 0)):
+        terms = loss_terms(sliding, wanted, torch.ones(1, 10) > 0, GeometricWeights(contact=1.0), features_to_joints)
+        assert terms["contact"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_three_steps_of_the_reference(reference):
