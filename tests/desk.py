@@ -28,6 +28,7 @@ from tests.person import features, statistics
 from tests.runs import ROOT, keyed_joints, save_joints
 
 FRAMES = 6
+CLIPS = ("sample00_rep00", "sample01_rep00", "walk", "a", "b")  # of an output folder
 Z_UP = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # turns y up into z up
 
 
@@ -72,7 +73,7 @@ def joints_folder(path: Path) -> None:
 def fits(path: Path) -> None:
     """What MDM leaves in a folder, and a fit's files beside it: here the truth itself."""
     results(path / "results.npy")
-    for name in ("sample00_rep00", "sample01_rep00", "walk"):
+    for name in CLIPS:
         export(performed("walk", FRAMES, name), path, ("smpl_params", "npz", "glb"))
 
 
@@ -83,7 +84,7 @@ def demo(path: Path) -> None:
 
 
 def truths(path: Path) -> None:
-    for name in ("sample00_rep00", "sample01_rep00", "walk"):
+    for name in CLIPS:
         export(performed("walk", FRAMES, name), path, ("npz",))
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import subprocess
-from argparse import _SubParsersAction
+from argparse import ArgumentParser, _SubParsersAction
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,17 +36,22 @@ def name_of(page: Path) -> str:
 
 
 @cache
+def parsers() -> dict[str, ArgumentParser]:
+    """The parser of each command: what `thetafit COMMAND --help` says."""
+    return next(a for a in cli.build_parser()._actions if isinstance(a, _SubParsersAction)).choices
+
+
+@cache
 def options(command: str) -> frozenset[str]:
-    """The options of `thetafit COMMAND`, as its --help has them."""
-    parsers = next(a for a in cli.build_parser()._actions if isinstance(a, _SubParsersAction)).choices
-    assert command in parsers, f"there is no `thetafit {command}`; there are {', '.join(parsers)}"
-    return frozenset(option for action in parsers[command]._actions for option in action.option_strings)
+    """The options of `thetafit COMMAND`."""
+    assert command in parsers(), f"there is no `thetafit {command}`; there are {', '.join(parsers())}"
+    return frozenset(option for action in parsers()[command]._actions for option in action.option_strings)
 
 
 @cache
 def every_option() -> frozenset[str]:
-    parsers = next(a for a in cli.build_parser()._actions if isinstance(a, _SubParsersAction)).choices
-    return frozenset().union(*(options(name) for name in parsers), {"--version"})
+    """The options of all commands together."""
+    return frozenset().union(*map(options, parsers()), {"--version"})
 
 
 def used(words: list[str]) -> list[str]:

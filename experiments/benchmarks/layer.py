@@ -24,7 +24,7 @@ from models.keyed import walk_and_pick_up  # noqa: E402
 
 
 def walk(frames: int, noise: float = 0.0) -> Tensor:
-    """Joints (1, frames, 22, 3) of the demo's motion, there and back, metres, with noise of this deviation."""
+    """Joints (1, frames, 22, 3) of the keyed walk, there and back, metres, with noise of this deviation."""
     motion = walk_and_pick_up()
     body = BodyModel.load()
     there = torch.arange(len(motion.thetas))
