@@ -23,6 +23,7 @@ WIDTH = 1600
 SHAPES = (0.34, 0.75)  # height / width, least and most
 TRAVEL = (1.2, 12.0)  # metres covered: less, and bodies in their places would hide each other; more, and they were tiny
 STRIDE = 0.5  # metres between the bodies
+ANOTHER_POSE = 0.2  # metres that joints differ on average: bent or seated, not in another phase of a step
 BODIES = 8  # at most
 GAP = 0.05  # metres between bodies in a row
 PITCH = math.radians(16)
@@ -82,7 +83,7 @@ def arranged(figure: Figure, width: int = WIDTH) -> Arrangement:
     azimuth = _side_view(track, figure.facing) if travels else figure.facing - math.radians(25)
     rotation = orientation(azimuth, PITCH).to(joints.device)
     _, stages = survey(figure, rotation, azimuth)
-    frames = _along_path(track) if travels else _along_action(joints)
+    frames = _along_path(track, _deed(joints)) if travels else _along_action(joints)
     meshes = [layer.mesh.vertices(frames) for layer in figure.layers]
     if not travels:
         moves = _in_a_row(meshes[-1], rotation[0])
@@ -123,17 +124,26 @@ def _side_view(track: Tensor, facing: float) -> float:
     return heading - math.radians(110 if backwards else 70)
 
 
-def _along_path(track: Tensor) -> Tensor:
-    """At most BODIES frames, the last among them, whose places on the path (L, 2) keep a distance from one another."""
+def _deed(joints: Tensor) -> int:
+    """The frame to end with: of those where the path ends, the one least like the last, where that is another pose."""
+    place = joints[:, :1] * joints.new_tensor((1, 0, 1))
+    there = (place - place[-1]).norm(dim=2)[:, 0] < STRIDE
+    poses = joints - place
+    unlike = (poses - poses[-1]).norm(dim=2).mean(1) * there
+    return int(unlike.argmax()) if unlike.max() > ANOTHER_POSE else len(joints) - 1
+
+
+def _along_path(track: Tensor, last: int) -> Tensor:
+    """At most BODIES frames up to `last`, that among them, whose places on the path (L, 2) keep a distance."""
     stride = STRIDE
-    while len(chosen := _apart(track, stride)) > BODIES:
+    while len(chosen := _apart(track, stride, last)) > BODIES:
         stride *= 1.1
     return torch.tensor(chosen[::-1])
 
 
-def _apart(track: Tensor, stride: float) -> list[int]:
-    """From the last frame backwards, every frame that is `stride` away from all taken before; at most BODIES + 1."""
-    chosen = [len(track) - 1]
+def _apart(track: Tensor, stride: float, last: int) -> list[int]:
+    """From frame `last` backwards, every frame that is `stride` away from all taken before; at most BODIES + 1."""
+    chosen = [last]
     free = torch.ones(len(track), dtype=torch.bool, device=track.device)
     while len(chosen) <= BODIES:
         free &= (track - track[chosen[-1]]).norm(dim=1) >= stride

@@ -18,6 +18,7 @@ from fitting.render.figures import PosedBodies, figure, survey
 from fitting.render.film import film_of, write_film
 from fitting.render.poster import BODIES, write_poster
 from fitting.render.poster import _along_path as along_path
+from fitting.render.poster import _deed as deed
 from fitting.render.poster import _in_a_row as in_a_row
 from fitting.render.raster import interpolate, rasterise
 from fitting.render.scene import Stage, encode, over
@@ -456,10 +457,21 @@ def test_poster_of_one_frame(tmp_path):
 def test_bodies_of_a_poster_keep_their_distance():
     angle = torch.linspace(0, 12 * math.pi, 12_000)  # round and round
     track = torch.stack([2 * angle.cos(), 2 * angle.sin()], 1)
-    frames = along_path(track)
+    frames = along_path(track, len(track) - 1)
     assert 4 <= len(frames) <= BODIES and frames[-1] == 11_999 and (frames.diff() > 0).all()
     between = torch.cdist(track[frames], track[frames])
     assert between[~torch.eye(len(frames), dtype=torch.bool)].min() > 1.0
+
+
+def test_a_poster_ends_with_what_was_done_at_the_end_of_the_path():
+    """Two metres of way, then a bow and upright again: the bow. Without one the last frame."""
+    joints = torch.zeros(60, 22, 3)
+    joints[..., 1] = torch.linspace(0, 1.7, 22)
+    joints[..., 2] = torch.linspace(0, 2, 40).clamp(max=2)[torch.arange(60).clamp(max=39)][:, None]
+    assert deed(joints) == 59
+    joints[48:54, 5:, 1] *= 0.4
+    joints[20:25, 5:, 1] *= 0.1  # on the way, which is not its end
+    assert 48 <= deed(joints) < 54
 
 
 TEXTS = ["", " \n\t ", "a person walks", "走る人がいる", "идёт é ü", "🕺 ‮ \x00 \ud800", "x" * 3000, "word " * 400]
