@@ -17,7 +17,8 @@ from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint, save_checkpoint
 from models.mdm.denoiser import Denoiser
 from tests.clip import save_archive
-from tests.training import CONFIGS, TINY, data_set, fit, losses, tiny
+from tests.runs import ROOT, process
+from tests.training import CONFIGS, TINY, arguments, data_set, fit, losses, tiny
 
 WITH_TEXT = ("scratch", "steps50", "finetune", "lora")
 
@@ -133,13 +134,12 @@ def test_generate_takes_the_folder_as_it_is(data, tmp_path):
     assert (out / "results.npy").is_file()
 
 
-def test_a_wandb_run_has_the_films(data, short, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
+def test_a_wandb_run_has_the_films(data, short, tmp_path):
+    """In a process of its own, since W&B reads its surroundings once."""
     options = [*tiny(), "-c", short, "--trainer.max_steps", 6, "--trainer.logger", "WandbLogger"]
-    assert fit(CONFIGS / "unconstrained.yaml", data, tmp_path / "run", *options) == 0
-    import wandb
-
-    wandb.finish()
+    words = arguments(CONFIGS / "unconstrained.yaml", data, tmp_path / "run", *options)
+    done = process([sys.executable, str(ROOT / "train.py"), *words], WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path / "run")) == 6
     assert len(list((tmp_path / "run").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == 1
 

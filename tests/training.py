@@ -37,12 +37,16 @@ def data_set(folder: Path, clips: int = 8) -> Path:
 
 def fit(config: str | Path, data: Path, run: Path, *options: object) -> int:
     """The exit code of `python train.py fit -c CONFIG OPTIONS`, two clips a step, on the CPU."""
-    words = ["fit", "-c", str(config), "--data.folder", str(data), "--trainer.default_root_dir", str(run)]
-    words += ["--data.batch_size", "2", "--data.workers", "0", "--trainer.accelerator", "cpu", *map(str, options)]
     try:
-        return guarded(train.main, words)
+        return guarded(train.main, arguments(config, data, run, *options))
     except SystemExit as end:
         return int(end.code)
+
+
+def arguments(config: str | Path, data: Path, run: Path, *options: object) -> list[str]:
+    """What `fit` gives train.py."""
+    words = ["fit", "-c", str(config), "--data.folder", str(data), "--trainer.default_root_dir", str(run)]
+    return [*words, "--data.batch_size", "2", "--data.workers", "0", "--trainer.accelerator", "cpu", *map(str, options)]
 
 
 def tiny(**more: object) -> list[str]:
