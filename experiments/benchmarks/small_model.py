@@ -197,7 +197,7 @@ class Way(NamedTuple):
     def evaluations(self) -> int:
         """Network evaluations of a sample; a guided one is two."""
         low, high = self.interval or (1, 0)
-        return len(self.levels) + sum(low <= t <= high for t in self.levels.timesteps)
+        return len(self.levels) + sum(bool(low <= t <= high) for t in self.levels.timesteps)
 
 
 def ways(schedule: Schedule) -> list[Way]:

@@ -1,0 +1,67 @@
+"""The runs of the small model: one step of each config, and clips of one's own with a word that is new."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fitting.runner import guarded
+from models.mdm.checkpoint import load_checkpoint
+from models.mdm.takes import HELD_OUT, UNIT, load_takes, read_takes
+from models.mdm.words import Vocabulary
+from tests.training import CONFIGS, data_set
+from train import main
+
+SMALL = CONFIGS.parents[1] / "models" / "assets" / "small_mdm"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def takes(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        load_takes(0, 24), load_takes(HELD_OUT, 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+    """Clips of one's own, of a person who somersaults, as the captions have it."""
+    folder = data_set(tmp_path_factory.mktemp("own"), clips=5)
+    for text in (folder / "texts").glob("*.txt"):
+        text.write_text("a person somersaults#a/DET person/NOUN somersaults/VERB#0.0#0.0\n")
+    return folder
+
+
+def step(name: str, run: Path, *options: object) -> int:
+    """The exit code of one step of a config."""
+    few = ["--data.count", 24, "--data.held_out", 8, "--data.batch_size", 8, "--trainer.max_steps", 1]
+    words = ["fit", "-c", CONFIGS / f"{name}.yaml", "--trainer.default_root_dir", run, *few, *options]
+    return guarded(main, [str(word) for word in words])
+
+
+def test_the_config_trains_what_ships(tmp_path):
+    assert step("small", tmp_path) == 0
+    trained, shipped = load_checkpoint(tmp_path / "model000000001.pt"), load_checkpoint(SMALL / "model.pt")
+    assert trained.denoiser.config == shipped.denoiser.config
+    assert Vocabulary.load(tmp_path).words == Vocabulary.load(SMALL).words
+    assert sum(file.stat().st_size for file in SMALL.iterdir()) < 8e6
+
+
+@pytest.mark.parametrize("name, most", [("small_finetune", 1.0), ("small_lora", 0.02)])
+def test_a_fine_tuning_learns_words_and_leaves_a_model(name, most, own, tmp_path, capsys):
+    options = () if name == "small_finetune" else ("--model.init_from", SMALL / "model.pt")
+    assert step(name, tmp_path, "--data.own", own, *options) == 0
+    share = float(capsys.readouterr().out.split("parameters are trained, ")[1].split("%")[0]) / 100
+    assert 0 < share <= most
+    words = json.loads((tmp_path / "words.json").read_text())["words"]
+    assert words[-1] == "somersaults" and Vocabulary.load(tmp_path).number("somersaulting") == len(words)
+    before, after = (load_checkpoint(path).denoiser for path in (SMALL / "model.pt", tmp_path / "model000000001.pt"))
+    assert not torch.equal(*(n.state_dict()["seqTransDecoder.layers.0.linear1.weight"] for n in (before, after)))
+
+
+def test_own_clips_are_read_as_often_as_asked(own):
+    takes = read_takes(own, times=3)
+    names = (own / "train.txt").read_text().split()
+    assert len(takes) == 3 * len(names) and (takes.lengths % UNIT == 0).all()
+    assert set(takes.texts) == {"a person somersaults"}
