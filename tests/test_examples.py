@@ -15,7 +15,7 @@ LONGEST = 60  # lines of an example
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Examples write into the current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -41,16 +41,16 @@ def test_they_are_numbered_short_and_say_how_they_are_run() -> None:
         assert lines[2] == f"python experiments/examples/{script.name}"
 
 
-def test_01_fits_an_array(capsys, workplace) -> None:
+def test_01_fits_an_array(capsys, empty_folder) -> None:
     text = run(1, capsys)
     assert numbers(r"([\d.]+) mm on average", text)[0] < 1
-    assert {path.name for path in workplace.iterdir()} == {"walk_smpl_params.npy", "walk.npz", "walk.glb"}
+    assert {path.name for path in empty_folder.iterdir()} == {"walk_smpl_params.npy", "walk.npz", "walk.glb"}
 
 
-def test_02_fits_every_clip_of_a_folder(capsys, workplace) -> None:
+def test_02_fits_every_clip_of_a_folder(capsys, empty_folder) -> None:
     errors = numbers(r"frames +([\d.]+) mm", run(2, capsys))
     assert len(errors) == 3 and max(errors) < 1
-    assert len(list((workplace / "clips" / "fits").glob("*.npz"))) == 3
+    assert len(list((empty_folder / "clips" / "fits").glob("*.npz"))) == 3
 
 
 def test_03_gets_closer_to_the_truth_than_what_it_was_given(capsys) -> None:
@@ -60,9 +60,9 @@ def test_03_gets_closer_to_the_truth_than_what_it_was_given(capsys) -> None:
     assert fitted[4] < given[4] / 2 and fitted[4] < fitted[3] / 2  # the confidence tells what to believe
 
 
-def test_04_goes_from_thetas_to_a_glb(capsys, workplace) -> None:
+def test_04_goes_from_thetas_to_a_glb(capsys, empty_folder) -> None:
     text = run(4, capsys)
-    assert text.count("True") == 2 and (workplace / "wave.glb").stat().st_size > 100_000
+    assert text.count("True") == 2 and (empty_folder / "wave.glb").stat().st_size > 100_000
     assert numbers(r"at most ([\d.e-]+)", text)[0] < 1e-5
 
 
@@ -86,7 +86,7 @@ def test_08_the_term_holds_the_wrist(capsys) -> None:
     assert depths[0] > 40 and depths[1] < 5
 
 
-def test_the_notebook_runs_from_top_to_bottom(workplace) -> None:
+def test_the_notebook_runs_from_top_to_bottom(empty_folder) -> None:
     """Its cells one after the other in one namespace, as a kernel would; it is kept without outputs."""
     cells = json.loads((FOLDER / "tour.ipynb").read_text())["cells"]
     names: dict[str, object] = {}
@@ -94,4 +94,4 @@ def test_the_notebook_runs_from_top_to_bottom(workplace) -> None:
         if cell["cell_type"] == "code":
             assert not cell["outputs"] and cell["execution_count"] is None
             exec(compile("".join(cell["source"]), f"tour.ipynb, {cell['id']}", "exec"), names)
-    assert names["result"].status == "converged" and (workplace / "tour" / "walk.glb").exists()
+    assert names["result"].status == "converged" and (empty_folder / "tour" / "walk.glb").exists()
