@@ -204,7 +204,7 @@ class WordText:
     def _known(self, text: str) -> list[int]:
         numbers, unknown = self.vocabulary.read(text)
         if unknown:
-            knows = f"It knows: {', '.join(ACTIONS)}; slowly, quickly, sadly, proudly; two in a row."
+            knows = f"It knows: {'; '.join(ACTIONS)}; and slowly, quickly, sadly, proudly, and two actions in a row."
             if not numbers:
                 raise InputError(f"the small model knows no word of {text!r}. {knows}")
             log.warning("the small model does not know %s in %r. %s", ", ".join(unknown), text, knows)
