@@ -22,6 +22,7 @@ class PosePriorTerm(Term):
         return self.weight * (energies.amin(-1) if self.components == "hard" else -torch.logsumexp(-energies, -1))
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        """See Term: the components' gradients and precisions under their shares, the body's pose (frames, 69) alone."""
         mixture = problem.mixture
         z, energies = mixture.whitened(posed.pose.flatten(1))
         share = torch.softmax(-energies, -1)

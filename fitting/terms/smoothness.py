@@ -56,6 +56,7 @@ class Smoothness(Term):
         return out.flatten()
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
+        """See Term: each second difference ties three neighbouring frames; fewer than three have none."""
         if posed.frames < 3:
             return
         steps, rotations = self._steps(posed)

@@ -184,6 +184,7 @@ class MDM(LightningModule):
         return Condition(embedding.tensor.to(self.device), padding, prefix=batch.prefix, mask=batch.mask)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean of the samples' losses, each weighted as its timestep was drawn; every term is logged."""
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         timesteps, weights, noise, keep = self._draw(batch.motion, derived_seed(self.hparams.seed, TRAINING, step))
         torch.manual_seed(derived_seed(self.hparams.seed, DROPOUT, step, self.global_rank))
