@@ -31,7 +31,7 @@ class Energy:
         """The posed frames, and the energy of each term in each frame (terms, clips, frames), zero on padding."""
         posed, mask = self.problem.rig.posed(state), self.problem.mask
         values = posed.transl.new_zeros(len(self.terms), *mask.shape)
-        for shared in self._ties:
+        for shared in self.ties:
             for clips, frames, part, problem in self._parts(posed, shared):
                 for i, term in enumerate(self.terms.values()):
                     if term.ties_frames == shared:
@@ -48,7 +48,7 @@ class Energy:
         if room is None or room.gradient.shape != (posed.count, size):
             room = self._room(posed, size)
         normal = Normal(room.matrix, room.gradient, spare=room.spare)
-        for shared in self._ties:
+        for shared in self.ties:
             for clips, frames, part, problem in self._parts(posed, shared):
                 start = clips.start * posed.frames + frames.start
                 rows = slice(start, start + part.count)
@@ -69,13 +69,13 @@ class Energy:
         """Memory of the normal equations; for many frames that are tied, such that a band may be written over it."""
         new, body = posed.transl.new_empty, size - posed.rig.num_betas
         gradient, floats = new(posed.count, size), posed.count * size**2
-        if posed.count < MANY or self._ties == [0] or gradient.device.type != "cpu":
+        if posed.count < MANY or self.ties == [0] or gradient.device.type != "cpu":
             return Normal(new(posed.count, size, size), gradient)
         spare = new(max(floats, posed.count * body * band_width(body)))
         return Normal(spare[-floats:].view(posed.count, size, size), gradient, spare=spare)
 
     @property
-    def _ties(self) -> list[int]:
+    def ties(self) -> list[int]:
         """Numbers of frames that a term ties to a frame, 0 first."""
         return sorted({0, *(term.ties_frames for term in self.terms.values())})
 

@@ -1,6 +1,8 @@
 """Levenberg-Marquardt over a batch: each clip accepts its own steps and stops by itself, each frame has its damping.
 
 One frame in a bad place must not hold up its clip: where a step raises a frame's energy only that frame is damped more.
+Where time ties no frames, a frame's energy is its own, and its damping follows how much of the fall that the quadratic
+model promised was kept: light from the start, almost none where the model is exact, more as soon as it is poor.
 """
 
 from dataclasses import dataclass
@@ -14,8 +16,10 @@ from fitting.solver.arrow import solve_step
 from fitting.solver.solution import Solution, Status
 from fitting.terms import Normal
 
-DAMPING = 1e-3  # at the start
+DAMPING, LIGHT = 1e-3, 1e-4  # at the start; the second where time ties no frames
 EASE, STIFFEN = 0.2, 6.0  # factor for a frame whose energy fell, and for one whose energy rose
+EXACT, POOR, SURE = 0.9, 0.5, 0.005  # shares of the promised fall from and under which the model is so; factor if exact
+SETTLED = 1e-3  # of a frame's energy: a promise under it is not judged, as rounding would decide
 SOFTEST, STIFFEST = 1e-7, 1e6
 
 
@@ -46,8 +50,7 @@ class _Active:
         step, betas_step = solve_step(self.normal, len(self.index), num_betas, self.damping)
         moved = self.state.moved(step, betas_step if num_betas else 0)
         posed, values = energy.evaluate(moved)
-        frame_better = values.sum(0) < self.values.sum(0)  # false for NaN
-        self.damping = (self.damping * torch.where(frame_better, EASE, STIFFEN)).clamp_min(SOFTEST)
+        self._damp(step, betas_step, values.sum(0))
         before, after = self.values.sum((0, 2)), values.sum((0, 2))
         better = after < before
         if better.all():
@@ -58,6 +61,19 @@ class _Active:
             self.moved = True
         return better, (before - after) / before.abs().clamp_min(1e-9)
 
+    def _damp(self, step: Tensor, betas_step: Tensor, after: Tensor) -> None:
+        """Damping of each frame for the next step: its energy after this one is `after` (clips, frames)."""
+        before = self.values.sum(0)
+        factor = torch.where(after < before, EASE, STIFFEN)  # stiffer for NaN
+        if self.energy.ties == [0]:
+            gradient = self.normal.gradient.unflatten(0, before.shape)
+            whole = torch.cat((step, betas_step[:, None].expand(-1, step.shape[1], -1)), 2)
+            promised = -(gradient * whole).sum(2)
+            kept = (before - after) / promised
+            factor = torch.where((kept < POOR) & (promised > SETTLED * before), STIFFEN, factor)
+            factor = torch.where(kept > EXACT, SURE, factor)
+        self.damping = (self.damping * factor).clamp_min(SOFTEST)
+
 
 def levenberg_marquardt(energy: Energy, state: State, iterations: int, tolerance: float) -> Solution:
     """Lower the energy of every clip until its relative decrease is below tolerance.
@@ -66,7 +82,8 @@ def levenberg_marquardt(energy: Energy, state: State, iterations: int, tolerance
     """
     posed, values = energy.evaluate(state)
     index = torch.arange(values.shape[1], device=values.device)
-    active = _Active(index, energy, state, posed, values, torch.full_like(values[0], DAMPING))
+    damping = torch.full_like(values[0], LIGHT if energy.ties == [0] else DAMPING)
+    active = _Active(index, energy, state, posed, values, damping)
     solution = Solution.start(state.map(torch.clone), values.sum(2), list(energy.terms))
     for iteration in range(1, iterations + 1):
         better, decrease = active.try_step()
