@@ -13,9 +13,9 @@ USED, MADE = "used", "made"
 
 @dataclass
 class OfflineRun:
-    """id, name, group, job and project; config and summary by key; logged: key -> step -> value, and what is nested.
+    """about: id, name, group, job, project; config and summary by key; rows of the history, what is nested as dicts.
 
-    artifacts: (used or made, type, name) -> records in their order.
+    artifacts: used or made, and W&B's record of it, in their order.
     """
 
     folder: Path
@@ -35,14 +35,10 @@ class OfflineRun:
         return found
 
     def media(self, key: str) -> list[Path]:
-        """The files of films, bodies and tables that were logged, where they lie in the run's folder."""
+        """The files of a key's last value, films, bodies or a table, where they lie in the run's folder."""
         value = self.logged(key)
-        return [self.folder / "files" / name for name in media_names(value)]
-
-
-def media_names(value: dict[str, Any]) -> list[str]:
-    """The paths in a value that stands for one medium or several."""
-    return []
+        several = value.get("videos") or value.get("objects") or [value]
+        return [self.folder / "files" / each["path"] for each in several]
 
 
 def records(path: Path) -> Iterator[bytes]:
