@@ -64,7 +64,7 @@ class Run(LightningCLI):
             parser.add_lightning_class_args(FitWriter, "output")
 
     def before_instantiate_classes(self) -> None:
-        """A run that writes no clips has a folder; W&B's files go into the run's folder too, and its run is that one's."""
+        """A run that writes no clips has a folder. W&B's run is that of the folder, and its files go there."""
         config = self.config[self.subcommand]
         trainer, fits = config.trainer, self.subcommand == "predict"
         if not fits and trainer.default_root_dir is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Entry:
-    """A finished clip: what it was made from, its entry in report.json, loss curves, joint errors, the seconds it took."""
+    """A finished clip: what it was made from, its report, loss curves and joint errors, and the seconds it took."""
 
     source: str  # absolute
     fingerprint: str

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 import train
+from experiments import results_table
 from fitting.runner import guarded
 from models.mdm.checkpoint import load_checkpoint
 from models.mdm.evaluation import MADE, TRUE, as_text
@@ -38,7 +39,8 @@ CLIP = "--model.encoder.weights {clip}"
 # Each config's subcommand and what it is completed with. Words in braces are places of `ground`; a `fit` is given its
 # folder, the CPU and one step besides.
 ROWS = {
-    "fit.yaml": "predict --data.sources [{walk}] --output.folder {run} --output.formats [npz] --trainer.accelerator cpu",
+    "fit.yaml": "predict --data.sources [{walk}] --output.folder {run} --output.formats [npz]"
+    " --trainer.accelerator cpu",
     "mdm/bandai.yaml": f"fit {SET} {TINY}",
     "mdm/dip.yaml": f"fit {SET} {TINY} --model.encoder tests.training.Tokens",
     "mdm/evaluate.yaml": "test --model.model {judge}/model.pt --model.evaluators {judge}/finest.tar"
@@ -122,8 +124,8 @@ def run(name: str, ground: dict[str, Path], folder: Path) -> Run:
 @pytest.mark.parametrize("name", FOUND)
 def test_every_config_takes_a_step(name, ran):
     assert name in ROWS, (
-        f"experiments/{name} has no row in ROWS of tests/test_experiments.py. Add one: its subcommand of train.py (fit, "
-        f"predict, test), then the options that let it take a step on small data, such as {TAKES!r}."
+        f"experiments/{name} has no row in ROWS of tests/test_experiments.py. Add one: its subcommand of train.py "
+        f"(fit, predict, test), then the options that let it take a step on small data, such as {TAKES!r}."
     )
     code, folder, _ = ran(name)
     assert code == 0
@@ -141,6 +143,19 @@ def test_every_config_is_on_the_page():
     page = (EXPERIMENTS / "README.md").read_text()
     missing = [name for name in FOUND if f"| `{name}` |" not in page]
     assert not missing, f"experiments/README.md lacks {', '.join(missing)} in the table under `## Configs`"
+
+
+def test_the_table_of_results_is_that_of_the_files():
+    page = results_table.PAGE.read_text(encoding="utf-8")
+    assert page == results_table.updated(page), "python experiments/results_table.py writes it anew"
+    assert page.count(results_table.table()) == 1, "the marks of the table are gone"
+
+
+def test_a_result_without_a_row_is_named(tmp_path, monkeypatch):
+    (tmp_path / "new.json").write_text("{}")
+    monkeypatch.setattr(results_table, "RESULTS", tmp_path)
+    with pytest.raises(KeyError, match="new.json has no row in ROWS"):
+        results_table.table()
 
 
 @pytest.mark.parametrize("name", ["mdm/finetune.yaml", "mdm/lora.yaml"])

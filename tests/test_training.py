@@ -67,7 +67,8 @@ def test_what_a_run_leaves_and_goes_on_from(data, short, tmp_path):
     kept = {path.name for path in (tmp_path / "whole").glob("*") if path.is_file()}
     best = min(losses(tmp_path / "whole", "val/loss").items(), key=lambda item: float(item[1]))[0] + 1
     expected = {f"model{step:09d}.pt" for step in (6, 9, best)}
-    assert kept == expected | {"config.yaml", "args.json", "Mean.npy", "Std.npy", "last.ckpt", "best.ckpt"}
+    expected |= {"config.yaml", "args.json", "Mean.npy", "Std.npy", "last.ckpt", "best.ckpt", "curves.html"}
+    assert kept == expected
     assert losses(tmp_path / "whole", "samples/speed").keys() == {6}
 
 

@@ -1,4 +1,4 @@
-"""curves.html: the curves of a training, beside its metrics.csv, in one file that needs neither a network nor a program."""
+"""curves.html: the curves of a training's metrics.csv, in one file that needs neither a network nor a program."""
 
 import csv
 import html
@@ -27,7 +27,7 @@ def write_curves(run: Path) -> Path | None:
 
 
 def read_metrics(run: Path) -> dict[str, Curve]:
-    """The finite values of every column over `step`, of all starts of a run: a later start's count where two overlap."""
+    """Every column over `step`, finite values alone, of all starts of a run: of two that overlap the later counts."""
     found: dict[str, dict[int, float]] = {}
     files = sorted(run.glob("logs/version_*/metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2]))
     for path in files:

@@ -1,1 +1,1 @@
-"""Weights & Biases: runs and their names, artifacts and what they were made from, what of a run is shown (docs/tracking.md)."""
+"""Weights & Biases: runs, artifacts and what they were made from, what of a run is shown (docs/tracking.md)."""

@@ -1,4 +1,4 @@
-"""What of a run is shown on W&B, and logged as its artifacts: of a fit, of generated motion, of a training, of an evaluation."""
+"""What is shown on W&B of a fit, of generated motion, of an evaluation and of a training, and their artifacts."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -136,7 +136,7 @@ def test_curves_and_config_are_those_of_the_folder(way: Path) -> None:
 
 
 def test_a_training_and_its_weights(tmp_path: Path) -> None:
-    """Terms, films, the last and the best weights; gone on with under the same id; weights that generate is made from."""
+    """Terms, films, the last and the best weights; gone on with under the same id, in a group of one's own."""
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short()))
     options = [*tiny(), "-c", tmp_path / "short.yaml", "--trainer.logger", "WandbLogger"]
     words = arguments(CONFIGS / "unconstrained.yaml", data_set(tmp_path / "data"), tmp_path / "mdm" / "run", *options)
