@@ -5,8 +5,6 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from fitting.folder import check_folder
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def wandb_logger(home: Path, files: Path, job: str, goes_on: bool = False) -> "W
 
 
 def wandb_runs(loggers: list["Logger"]) -> list["Run"]:
-    """The W&B runs among the loggers, for rank 0."""
+    """The W&B runs among the loggers; on other ranks than 0 Lightning's stand-ins, which do nothing."""
     from lightning.pytorch.loggers import WandbLogger
 
     return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
@@ -71,9 +69,8 @@ def wandb_runs(loggers: list["Logger"]) -> list["Run"]:
 
 def finish(loggers: list["Logger"]) -> None:
     """End the W&B runs, so that the next one of this process is one of its own."""
-    if rank_zero_only.rank == 0:
-        for run in wandb_runs(loggers):
-            run.finish()
+    for run in wandb_runs(loggers):
+        run.finish()
 
 
 def offline_without_account() -> None:

@@ -20,7 +20,7 @@ from fitting.tracking.artifacts import EACH, artifact_name, motions, weights
 from fitting.tracking.runs import ID_FILE, offline_without_account, run_id, run_settings
 from fitting.tracking.training import products
 from models.skeleton import SMPL_JOINTS
-from tests.runs import ROOT, command, process, report
+from tests.runs import ROOT, command, process, report, save_joints
 from tests.training import CONFIGS, arguments, data_set, tiny
 from tests.wandb_runs import MADE, USED, OfflineRun, offline_runs
 
@@ -35,6 +35,8 @@ fit += ["--formats", "npz,glb,mp4,smpl_params", "--logger", "wandb"]
 assert main(fit) == 0
 assert main([*fit, "--resume"]) == 0
 assert main(["evaluate", "walks/fit", "--json", "walks/numbers/numbers.json", "--logger", "wandb"]) == 0
+words[1] = "walks/edit"
+assert main(["edit", "walks/motion/results.npy", "a person waves", *words[:2], *words[4:]]) == 0
 """
 
 
@@ -75,6 +77,13 @@ def test_each_run_is_made_from_what_the_one_before_made(way: Path) -> None:
     assert {entry.path for entry in model.manifest.contents} == {path.name for path in SMALL.iterdir()}
     (entry,) = (entry for entry in model.manifest.contents if entry.path == "model.pt")
     assert b64decode(entry.digest) == hashlib.md5((SMALL / "model.pt").read_bytes()).digest()
+
+
+def test_an_edit_is_made_from_motion_and_weights(way: Path) -> None:
+    generate, (edit,) = runs(way)[0], offline_runs(way / "edit")
+    assert edit.about["job"] == "edit" and len(edit.media("films")) == 1
+    assert edit.artifact(USED, "motion").digest == generate.artifact(MADE, "motion").digest
+    assert edit.artifact(USED, "model").digest == generate.artifact(USED, "model").digest
 
 
 def test_result_folders_are_artifacts(way: Path) -> None:
@@ -135,14 +144,17 @@ def test_curves_and_config_are_those_of_the_folder(way: Path) -> None:
     assert fit.config["config"] == yaml.safe_load((way / "fit" / "logs" / "config.yaml").read_text())
 
 
-def test_a_training_and_its_weights(tmp_path: Path) -> None:
-    """Terms, films, the last and the best weights; gone on with under the same id, in a group of one's own."""
+def test_train_py(tmp_path: Path) -> None:
+    """A training: terms, films, last and best weights, gone on with under its id in a group of one's own; and a fit."""
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short()))
     options = [*tiny(), "-c", tmp_path / "short.yaml", "--trainer.logger", "WandbLogger"]
     words = arguments(CONFIGS / "unconstrained.yaml", data_set(tmp_path / "data"), tmp_path / "mdm" / "run", *options)
     goes_on = ["--trainer.max_steps", "4", "--ckpt_path", "last", "--trainer.logger.dict_kwargs.group", "mine"]
     code = f"import sys; sys.argv = ['train.py']; from train import main\nassert main({words}) == 0\n"
-    code += f"assert main({words + goes_on}) == 0"
+    code += f"assert main({words + goes_on}) == 0\n"
+    fit = ["predict", "-c", str(ROOT / "experiments" / "fit.yaml"), "--output.folder", str(tmp_path / "fit")]
+    fit += ["--data.sources", f"[{save_joints(tmp_path / 'walk.npy')}]", "--output.formats", "[npz]"]
+    code += f"assert main({fit + ['--trainer.logger', 'WandbLogger', '--trainer.logger.name', 'mine']}) == 0"
     done = process([sys.executable, "-c", code], WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     first, second = offline_runs(tmp_path / "mdm" / "run")
@@ -156,6 +168,9 @@ def test_a_training_and_its_weights(tmp_path: Path) -> None:
     last = next(record for record in made if "last" in record.aliases)
     assert {entry.path for entry in last.manifest.contents} == {"model000000004.pt", "args.json", "Mean.npy", "Std.npy"}
     assert (tmp_path / "mdm" / "run" / "curves.html").is_file()
+    (run,) = offline_runs(tmp_path / "fit" / "logs")
+    assert (run.about["name"], run.about["group"], run.about["job"]) == ("mine", tmp_path.name, "fit")
+    assert run.artifact(MADE, "fit") and run.artifact(USED, "motion")
 
 
 def short() -> dict:
