@@ -18,9 +18,11 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from fitting.curves import log_config, offline_without_account
+from fitting.curves import log_config
 from fitting.folder import check_folder
 from fitting.runner import guarded
+from fitting.tracking.runs import complete, finish, offline_without_account
+from fitting.tracking.training import TrackedRun
 from fitting.training import resume_path
 from fitting.writer import FitWriter
 from models.errors import InputError
@@ -48,7 +50,7 @@ class Run(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=LogConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"enable_progress_bar": sys.stdout.isatty()},
+            trainer_defaults={"enable_progress_bar": sys.stdout.isatty(), "callbacks": [TrackedRun()]},
             seed_everything_default=0,
             args=args,
         )
@@ -62,13 +64,17 @@ class Run(LightningCLI):
             parser.add_lightning_class_args(FitWriter, "output")
 
     def before_instantiate_classes(self) -> None:
-        """A run that writes no clips has a folder, and W&B's files go there too."""
-        trainer = self.config[self.subcommand].trainer
-        if self.subcommand != "predict" and trainer.default_root_dir is None:
+        """A run that writes no clips has a folder. W&B's run is that of the folder, and its files go there."""
+        config = self.config[self.subcommand]
+        trainer, fits = config.trainer, self.subcommand == "predict"
+        if not fits and trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path(RUNS, self.subcommand))
+        home = Path(config.output.folder if fits else trainer.default_root_dir)
+        goes_on = config.output.resume if fits else config.get("ckpt_path") is not None
+        job = {"predict": "fit", "fit": "train"}.get(self.subcommand, self.subcommand)
         for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
-            if "WandbLogger" in str(getattr(logger, "class_path", "")) and logger.init_args.save_dir == ".":
-                logger.init_args.save_dir = trainer.default_root_dir or "."
+            if "WandbLogger" in str(getattr(logger, "class_path", "")):
+                complete(logger, home, home / "logs" if fits else home, job, goes_on)
 
     def instantiate_classes(self) -> None:
         try:
@@ -101,7 +107,9 @@ def writer_of(trainer: Trainer) -> FitWriter | None:
 
 def main(args: ArgsType = None) -> int:
     """Run a config; returns the exit code, as `thetafit fit` does."""
-    writer = writer_of(Run(args).trainer)
+    trainer = Run(args).trainer
+    finish(trainer.loggers)
+    writer = writer_of(trainer)
     return writer.exit_code if writer else 0
 
 

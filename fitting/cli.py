@@ -160,6 +160,8 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--truth", metavar="FILE", help=truth)
     parser.add_argument("--body", metavar="FILE", help="the body file of fits to another than the embedded body")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there too")
+    logger = "wandb: the numbers to W&B, with the fits they are of; needs --json (default: %(default)s)"
+    parser.add_argument("--logger", choices=["none", "wandb"], default="none", help=logger)
     return parser
 
 
@@ -300,6 +302,8 @@ def add_sampling(parser: ArgumentParser) -> None:
     )
     add("--seed", "N", "the same seed gives the same motion", 10, int)
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
+    logger = "wandb: films and results.npy to W&B, with what they were made from (default: %(default)s)"
+    parser.add_argument("--logger", choices=["none", "wandb"], default="none", help=logger)
     parser.add_argument("--fit", action="store_true", help="then `thetafit fit` the motion into the same folder")
 
 
@@ -339,7 +343,7 @@ def generate(config: Namespace) -> int:
 
     request = sampling_request(config, read_prompts(config.prompt, config.prompts))
     request = replace(request, seconds=config.seconds, prefix=config.prefix)
-    return fit_if_asked(config, generate_files(request, config.out, config.device))
+    return log_and_fit(config, generate_files(request, config.out, config.device))
 
 
 def edit(config: Namespace) -> int:
@@ -349,7 +353,7 @@ def edit(config: Namespace) -> int:
 
     change = Change(config.frames, tuple(comma_list(config.joints)), config.mask)
     request = sampling_request(config, read_prompts([config.prompt] if config.prompt is not None else [], None))
-    return fit_if_asked(config, edit_files(config.motion, change, request, config.out, config.device))
+    return log_and_fit(config, edit_files(config.motion, change, request, config.out, config.device))
 
 
 def sampling_request(config: Namespace, prompts: list[str]) -> "Request":
@@ -360,11 +364,15 @@ def sampling_request(config: Namespace, prompts: list[str]) -> "Request":
     return Request(prompts, config.model or str(SMALL_MODEL), **{name: config[name] for name in names})
 
 
-def fit_if_asked(config: Namespace, results: Path) -> int:
-    """`--fit`: a results.npy fitted into its own folder."""
-    if not config.fit:
-        return 0
-    return fit(fit_parser().parse_args([str(results), "--out", config.out, "--device", config.device]))
+def log_and_fit(config: Namespace, results: Path) -> int:
+    """`--logger wandb` and `--fit`: a results.npy logged, and fitted into its own folder."""
+    fit_words = [str(results), "--out", config.out, "--device", config.device]
+    if config.logger == "wandb":
+        from fitting.tracking.commands import track_generation
+
+        track_generation(results.parent, config.get("motion"))
+        fit_words += ["--logger", "wandb"]
+    return fit(fit_parser().parse_args(fit_words)) if config.fit else 0
 
 
 def convert(config: Namespace) -> int:
@@ -402,7 +410,7 @@ def evaluate(config: Namespace) -> int:
     """`thetafit evaluate`."""
     from fitting.evaluate import evaluate_files
 
-    return evaluate_files(config.results, config.truth, config.body, config.json)
+    return evaluate_files(config.results, config.truth, config.body, config.json, config.logger)
 
 
 def refine(config: Namespace) -> int:

@@ -1,7 +1,6 @@
 """Loss curves, every term at every iteration of each stage and clip, to CSV and to loggers; the config beside them."""
 
 import csv
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +8,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from fitting.export.atomic import atomic_path
-from fitting.folder import check_folder
+from fitting.tracking.runs import keep_ids
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger, WandbLogger
+    from lightning.pytorch.loggers import Logger
 
 ABOUT = 3  # the first columns of a row say what it is about: clip, stage, iteration
 Losses = dict[str, dict[str, list[float]]]  # stage -> term -> energy before the first and after each iteration
@@ -46,32 +45,9 @@ def log_curves(loggers: list["Logger"], rows: Iterable[dict]) -> None:
 
 
 def log_config(folder: Path, loggers: list["Logger"], config: str) -> None:
-    """The whole config, as YAML text, to folder/config.yaml and to every logger."""
+    """The whole config, as YAML text, to folder/config.yaml and to every logger, whose runs start here."""
     with atomic_path(folder / "config.yaml") as temporary:
         temporary.write_text(config)
+    keep_ids(loggers)
     for logger in loggers:
         logger.log_hyperparams({"config": yaml.safe_load(config)})
-
-
-def wandb_logger(folder: Path) -> "WandbLogger":
-    """A W&B run in folder/wandb; offline without an account, never asking for one. Raises what check_folder does."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    offline_without_account()
-    check_folder(folder)
-    return WandbLogger(project=os.environ.get("WANDB_PROJECT", "thetafit"), save_dir=folder)
-
-
-def offline_without_account() -> None:
-    """Where nobody chose WANDB_MODE: offline if nobody is logged in, or if the account cannot be reached."""
-    import wandb
-
-    if "WANDB_MODE" in os.environ:
-        return
-    try:
-        known = wandb.login(prompt=False)
-    except wandb.errors.Error:
-        known = False
-    if not known:
-        os.environ["WANDB_MODE"] = "offline"
-        wandb.teardown()  # it has read its environment already

@@ -1,6 +1,7 @@
 """`thetafit evaluate`: the metrics of written fits against their input, and against the truth where there is one."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,7 @@ from fitting.metrics import (
 )
 from fitting.observed import as_smpl
 from fitting.report import METRIC_KEYS, all_metrics, own_metrics
+from fitting.tracking.commands import track_evaluation
 from fitting.tracks import Bodies, Track, find_results, find_truths, read_track
 from fitting.version import __version__
 from models.body import BODY_JOINTS
@@ -66,12 +68,17 @@ TRUTH_ROWS = (
 )
 
 
-def evaluate_files(results: list[str], truth: str | None, body: str | None, json_file: str | None) -> int:
-    """Print the metrics of result files and folders, and write them to json_file; returns the exit code.
+def evaluate_files(
+    results: list[str], truth: str | None, body: str | None, json_file: str | None, logger: str = "none"
+) -> int:
+    """Print the metrics of result files and folders, write them to json_file, and to W&B; returns the exit code.
 
     truth: an npz, or a folder with one named as each result; body: file of the body of fits to another than the
-    embedded one. Raises InputError for what is no result, and for a truth of another length.
+    embedded one; logger: none or wandb. Raises InputError for what is no result, for a truth of another length, and for
+    W&B without a file to log.
     """
+    if logger == "wandb" and json_file is None:
+        raise InputError("--logger wandb logs the file with the numbers: say where to write it with --json FILE")
     bodies = Bodies(body)
     paths = find_results(results)
     truths = find_truths(paths, truth)
@@ -87,6 +94,8 @@ def evaluate_files(results: list[str], truth: str | None, body: str | None, json
         text = json.dumps({"clips": entries, "version": __version__}, indent=1, allow_nan=False)
         with atomic_path(json_file) as temporary:
             temporary.write_text(text)
+    if logger == "wandb":
+        track_evaluation(results, entries, Path(json_file))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fitting.curves import Losses
 from fitting.export.atomic import atomic_path
+from fitting.joint_errors import Counts
 
 if TYPE_CHECKING:
     from fitting.data import Motion
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Entry:
-    """A finished clip: what it was made from, its entry in report.json, its loss curves and the seconds it took."""
+    """A finished clip: what it was made from, its report, loss curves and joint errors, and the seconds it took."""
 
     source: str  # absolute
     fingerprint: str
     report: dict
     losses: Losses
     seconds: float
+    joint_errors: Counts = field(default_factory=dict)
 
 
 class Journal:

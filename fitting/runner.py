@@ -12,9 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from fitting.curves import log_config, wandb_logger
+from fitting.curves import log_config
 from fitting.data import MotionData
 from fitting.smplify3d import SMPLify3D
+from fitting.tracking.runs import finish, wandb_logger
 from fitting.writer import FitWriter
 from models.errors import InputError
 
@@ -42,9 +43,10 @@ def fit_files(
         raise InputError(f"unknown logger {logger!r}. --logger takes csv, or wandb for W&B beside the CSV.")
     writer = FitWriter(out, formats, resume, out_fps)
     module, data = SMPLify3D(**model), MotionData(sources, **reading)
-    loggers = [wandb_logger(writer.logs)] if logger == "wandb" else []
+    loggers = [wandb_logger(writer.folder, writer.logs, "fit", resume)] if logger == "wandb" else []
     trainer = predictor(device, devices, [writer, ConfigLog(writer, config)], loggers)
     trainer.predict(module, datamodule=data, return_predictions=False)
+    finish(loggers)
     return writer.exit_code
 
 

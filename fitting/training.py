@@ -2,6 +2,7 @@
 
     RUN/config.yaml                           every setting
     RUN/logs/version_N/metrics.csv            losses, a file each time it was started
+    RUN/curves.html                           the same as pictures
     RUN/last.ckpt, best.ckpt                  to go on from; at the lowest validation loss
     RUN/model000050000.pt, args.json,         what `thetafit generate --model` takes
         Mean.npy, Std.npy, words.json

@@ -19,11 +19,14 @@ from fitting.curves import curve_rows, log_curves, write_csv
 from fitting.export import DEFAULT_FORMATS, check_formats, export, per_clip
 from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder, check_space
+from fitting.joint_errors import added, error_counts, write_counts
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
 from fitting.page import write_page
 from fitting.page.listing import write_listing
 from fitting.report import clip_report, failure_report, limit_words, run_report, unfitted_report
 from fitting.resample import check_rate, resample, resampled_length
+from fitting.tracking.runs import wandb_runs
+from fitting.tracking.shown import log_fit
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -121,7 +124,7 @@ class FitWriter(Callback):
             trainer.strategy.launcher.kill(signal.SIGKILL)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write report.json and the loss curves, once every process has written its clips."""
+        """Write report.json, curves and joint errors, once every process has written its clips."""
         if stage != "predict":
             return
         written = self._gather(trainer)
@@ -170,7 +173,7 @@ class FitWriter(Callback):
         return {clip_name(motion) for motion in todo}, None
 
     def _write(self, result: "FitResult", fit_seconds: float) -> None:
-        started, clip, losses = time.perf_counter(), clip_name(result.motion), {}
+        started, clip, losses, errors = time.perf_counter(), clip_name(result.motion), {}, {}
         self.journal.forget(clip)
         if result.status != FAILED:
             out = result if self.out_fps is None else resample(result, self.out_fps)
@@ -178,11 +181,12 @@ class FitWriter(Callback):
             report = clip_report(result, [path.relative_to(self.folder).as_posix() for path in paths])
             report |= {"frames": out.length, "fps": float(out.fps)}
             losses = {stage: {k: v.tolist() for k, v in terms.items()} for stage, terms in result.losses.items()}
+            errors = error_counts(result)
         else:
             report = unfitted_report(result.motion, result.status, result.message)
         seconds = fit_seconds + time.perf_counter() - started
         source = str(Path(result.motion.source).absolute())
-        entry = Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds)
+        entry = Entry(source, fingerprint(result.motion, self.settings), report, losses, seconds, errors)
         self.journal.write(clip, entry)
         self.own[clip] = entry
         say(line(clip, report, seconds))
@@ -236,10 +240,14 @@ class FitWriter(Callback):
             temporary.write_text(json.dumps(report, indent=1, allow_nan=False))
         rows = [row for clip, entry in entries.items() for row in curve_rows(clip, entry.losses)]
         write_csv(self.logs / "losses.csv", rows)
-        log_curves(trainer.loggers, rows)
+        errors = added(entry.joint_errors for entry in entries.values())
+        write_counts(self.logs / "joint_errors.csv", errors)
         write_listing(self.folder)
         if "html" in self.formats:
             write_page(self.folder)
+        log_curves(trainer.loggers, rows)
+        for run in wandb_runs(trainer.loggers):
+            log_fit(run, self.folder, clips, errors, [entry.source for entry in entries.values()], pl_module.hparams)
         written = [clip for clip in clips if clip["files"]]
         self.exit_code = 0 if len(written) == len(clips) else 1 if written else 2
         frames = sum(clip["frames"] for clip in written)

@@ -9,6 +9,8 @@ import torch
 import train
 from fitting.prepare import prepare_files
 from fitting.runner import guarded
+from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
+from models.mdm.denoiser import Denoiser
 from models.mdm.text import TextEmbedding
 from tests.runs import ROOT, save_joints
 
@@ -33,6 +35,14 @@ def data_set(folder: Path, clips: int = 8) -> Path:
     (folder / "captions.csv").write_text("\n".join(["clip,caption", *rows]))
     assert prepare_files([str(folder / "takes")], str(folder / "set"), str(folder / "captions.csv"), None, {}) == 0
     return folder / "set"
+
+
+def save_weights(path: Path) -> Path:
+    """A tiny network to start fine-tunings from, eight layers as the paper's."""
+    options = TINY | {"layers": 8, "diffusion_steps": 50}
+    torch.manual_seed(0)
+    save_checkpoint(path, Denoiser(config_of(DEFAULTS | OURS | options)), options)
+    return path
 
 
 def fit(config: str | Path, data: Path, run: Path, *options: object) -> int:

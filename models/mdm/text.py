@@ -50,7 +50,10 @@ class Embedder(Protocol):
     identity: str
 
     def embed(self, texts: Sequence[str]) -> list[Tensor]:
-        """One tensor a text: (512,) or (tokens, 768)."""
+        """One tensor a text: (512,) or (tokens, 768). Warns of texts that are not read to their end."""
+
+    def warn(self, text: str) -> None:
+        """The same warning for a text whose embedding is known."""
 
 
 class TextEncoder:
@@ -60,13 +63,21 @@ class TextEncoder:
         """cache: the folder to keep results in; without it thetafit/text in the user's cache folder."""
         self.embedder = embedder
         self.cache = cache or cache_folder() / "thetafit" / "text"
+        self.seen: set[str] = set()
 
     def encode(self, texts: Sequence[str]) -> TextEmbedding:
-        """The embeddings of the texts, in their order; texts that were seen before come from the cache."""
+        """The embeddings of the texts, in their order; texts that were seen before come from the cache.
+
+        What of a text is not read is said once by an encoder, also of one that comes from the cache.
+        """
         if not texts:
             raise InputError("no texts to encode; at least one is needed")
         known = {text: self._kept(text) for text in dict.fromkeys(texts)}
         new = [text for text, row in known.items() if row is None]
+        for text, row in known.items():
+            if row is not None and text not in self.seen:
+                self.embedder.warn(text)
+        self.seen |= known.keys()
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
             for text, row in zip(batch, self.embedder.embed(batch), strict=True):
@@ -109,6 +120,10 @@ class ClipText:
         """(512,) a text."""
         return list(self.network(self.tokenizer(texts, self.context)))
 
+    def warn(self, text: str) -> None:
+        """Of a text that is cut."""
+        self.tokenizer([text], self.context)
+
 
 class BertText:
     """DistilBERT of the package transformers: the last hidden state of every token."""
@@ -143,6 +158,9 @@ class BertText:
         tokens = self.tokenizer(list(texts), return_tensors="pt", padding=True, truncation=True)
         states = self.network(**tokens).last_hidden_state
         return [state[mask.bool()] for state, mask in zip(states, tokens["attention_mask"], strict=True)]
+
+    def warn(self, text: str) -> None:
+        """Of nothing: 512 tokens are read, more than a prompt has."""
 
 
 EMBEDDERS = {"clip": ClipText, "bert": BertText}

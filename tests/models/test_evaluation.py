@@ -1,25 +1,21 @@
-"""Evaluating a checkpoint: a perfect generator scores as the test set does, and the whole run from a config."""
+"""Evaluating a checkpoint: a perfect generator scores as the test set does."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from lightning import Trainer
 
-import train
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
 from models.mdm.data import TextMotionBatch, TextMotionData
 from models.mdm.denoiser import Denoiser
-from models.mdm.evaluation import MADE, TRUE, Evaluation, as_text, scores
+from models.mdm.evaluation import MADE, TRUE, Evaluation, scores
 from models.mdm.words import Vocabulary
 from tests.models.test_evaluators import save_words, small_file
-from tests.runs import ROOT
 
 CLIPS = 64
 
@@ -88,24 +84,6 @@ def test_scores_of_sentences_that_are_their_motions():
     motion = torch.randn(70, 4, generator=torch.Generator().manual_seed(0))
     found = scores(motion, motion, torch.Generator().manual_seed(0))
     assert [found[f"R top {k}"] for k in (1, 2, 3)] == [1, 1, 1] and found["MM-dist"] == 0 < found["diversity"]
-
-
-def test_the_run_of_the_config(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    mine = {"model": {"init_args": {**save_all(tmp_path), "samples": 32, "replications": 2, "sentences": 2}}}
-    mine["model"]["init_args"] |= {"variants": 3, "steps": 2}
-    mine["data"] = {"init_args": {"folder": str(save_dataset(tmp_path / "data"))}}
-    mine["trainer"] = {"accelerator": "cpu", "default_root_dir": str(tmp_path / "out")}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    config, tables = str(ROOT / "experiments" / "mdm" / "evaluate.yaml"), []
-    for _ in range(2):
-        assert train.main(["test", "-c", config, "-c", "mine.yaml"]) == 0
-        tables.append(json.loads((tmp_path / "out" / "evaluation.json").read_text())["mean and half interval"])
-    assert tables[0] == tables[1] and tables[0][MADE]["FID"][0] > 1e-5
-    names = ["R top 1", "R top 2", "R top 3", "MM-dist", "diversity", "FID", "multimodality"]
-    assert list(tables[0][MADE]) == names and list(tables[0][TRUE]) == names[:5]
-    assert as_text(tables[0]) in capsys.readouterr().out
 
 
 def test_what_does_not_belong_together_is_refused_before_anything_is_made(tmp_path):

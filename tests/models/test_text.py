@@ -167,6 +167,17 @@ def test_embeddings_are_kept(archive, tmp_path):
         again.encode([])
 
 
+def test_a_cut_is_said_again_of_a_text_from_the_cache(archive, tmp_path, caplog):
+    """Once by each encoder: every run says it, a training does not say it at every step."""
+    long = "walks " * 30
+    for _ in range(2):
+        encoder = TextEncoder(ClipText(archive), tmp_path)
+        for texts in ([long, "walks"], [long]):
+            encoder.encode(texts)
+        assert [record.args[0] for record in caplog.records] == [30]
+        caplog.clear()
+
+
 class Rows:
     """Embeds a text as as many rows as it has letters, as BERT does with words."""
 
@@ -174,6 +185,9 @@ class Rows:
 
     def embed(self, texts):
         return [torch.full((len(text), 768), float(len(text))) for text in texts]
+
+    def warn(self, text):
+        pass
 
 
 def test_texts_of_several_tokens_are_padded_with_a_mask(tmp_path):

@@ -1,0 +1,89 @@
+"""The table of results in experiments/README.md, made of the files in benchmarks/results.
+
+    python experiments/results_table.py     # after a benchmark has written its file anew
+
+A file is one benchmark's figures with `machine` (date, commit, processor), as their --json writes them. A new one needs
+one row in ROWS.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE, RESULTS = HERE / "README.md", HERE / "benchmarks" / "results"
+START, END = "<!-- results -->", "<!-- end of results -->"
+
+Record = dict
+# File -> what was measured, by which script of benchmarks, and its main figures in words.
+ROWS: dict[str, tuple[str, str, Callable[[Record], str]]] = {
+    "peers.json": ("what else fits SMPL, same clips", "peers.py", lambda r: known_errors(r["rows"])),
+    "pictures.json": ("writing a clip of 196 frames", "pictures.py", lambda r: seconds(r["rows"])),
+    "small_model.json": ("the small model", "small_model.py", lambda r: small_model(r)),
+    "solver.json": ("the fit, and MDM's own loop", "solver.py", lambda r: solver(r["results"])),
+    "solver_long.json": ("the fit of 12,000 frames at once", "solver.py", lambda r: long_clips(r["results"])),
+}
+
+
+def known_errors(rows: list[Record]) -> str:
+    """Mean joint error of each method on the known poses."""
+    errors: dict[str, list[float]] = {}
+    for row in rows:
+        if row["clip"].startswith("known: "):
+            errors.setdefault(row["method"], []).append(row["joint_mm"])
+    return "joints " + ", ".join(f"{method} {sum(each) / len(each):.1f} mm" for method, each in errors.items())
+
+
+def seconds(rows: list[Record]) -> str:
+    """Wall time of each kind of file."""
+    return ", ".join(f"{row['what']} {row['wall_seconds']:.2g} s" for row in rows)
+
+
+def small_model(record: Record) -> str:
+    """Actions named, planted feet."""
+    named, feet = record["actions in other words"]["named"], record["feet"]
+    speeds = [feet[whose]["planted m/s"] for whose in ("samples", "takes")]
+    return f"{named:.1%} of actions named; planted feet {speeds[0]:.3f} m/s, true takes {speeds[1]:.3f}"
+
+
+def solver(results: Record) -> str:
+    """CPU time against the reference's loop, frames a second, error."""
+    presets = [
+        f"`{name}` {row['frames_per_second']:,.0f} frames/s at {row['error_mm']:.2f} mm"
+        for name, row in results["throughput"].items()
+    ]
+    return f"{results['reference']['ratio']:,.0f} times less CPU than the loop; {', '.join(presets)}"
+
+
+def long_clips(results: Record) -> str:
+    """Frames a second and memory of the longest clip."""
+    longest = [row for row in results["linear"] if row["clips"] == 1 and row["frames"] == 12_000]
+    memory = {row["preset"]: row["gigabytes"] for row in results["memory"] if row["frames"] == 12_000}
+    return ", ".join(
+        f"`{row['preset']}` {row['frames_per_second']:,.0f} frames/s, {memory[row['preset']]:.2f} GB" for row in longest
+    )
+
+
+def table() -> str:
+    """A row a file, by name. Raises KeyError with what to do for a file without a row in ROWS."""
+    lines = ["| measured | figures | date | commit | script, file |", "|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        if path.name not in ROWS:
+            raise KeyError(f"{path.name} has no row in ROWS of experiments/results_table.py: say what its figures are")
+        what, script, figures = ROWS[path.name]
+        record = json.loads(path.read_text())
+        machine = record["machine"]
+        links = f"[{script}](benchmarks/{script}), [{path.name}](benchmarks/results/{path.name})"
+        lines.append(f"| {what} | {figures(record)} | {machine['date'][:10]} | {machine['commit']} | {links} |")
+    return "\n".join(lines)
+
+
+def updated(page: str) -> str:
+    """The page with the table of now between its two marks."""
+    return re.sub(f"(?<={START}\n).*(?={END})", lambda _: f"{table()}\n", page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"{PAGE}: {len(ROWS)} results")
