@@ -90,6 +90,13 @@ def _failure(program: str, said: str) -> str:
     words = " / ".join(lines[-LAST_LINES:]) or "nothing"
     if "cannot open shared object file" in said or "EGL" in said:
         return f"Blender's libraries are not all there ({words}). On Debian: apt-get install {LIBRARIES}."
+    if "No module named 'numpy'" in said:
+        return f"{program}'s Python has no numpy, which its importers need. On Debian: apt-get install python3-numpy."
+    if "get_rna_type" in said:
+        return (
+            f"{program} was built without the exporter of this format, as Debian's Blender is without USD and Alembic. Take "
+            f"Blender's own build, or where there is a Python {PYTHON} run `{how_to_install()}`."
+        )
     if "No module named 'bpy'" in said:
         return f"{program} has no bpy. Run `{program} -m pip install bpy==5.0.1` (Python 3.11), or set {VARIABLE}."
     return f"Blender ({program}) could not write the file. It said: {words}"
