@@ -14,7 +14,8 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from fitting.blender import VARIABLE, blender_command
+from fitting.blender import blender_command
+from fitting.environments import BPY
 from fitting.export import FORMATS, check_formats, export, find_format, per_clip, targets
 from fitting.export.bones import HUMANIK, RIGS, depth_first, joint_names
 from fitting.resample import resample
@@ -234,14 +235,14 @@ def test_one_frame_has_no_features(tmp_path):
 def no_blender(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(BPY.variable, raising=False)
 
 
 def test_without_blender_the_mend_is_said_before_anything_runs(no_blender, monkeypatch, tmp_path):
     for name in ("fbx", "usd", "abc", "fbx:unreal"):
-        with pytest.raises(InputError, match=f"there is none: {VARIABLE} is not set.*doctor --install blender"):
+        with pytest.raises(InputError, match=f"there is none: {BPY.variable} is not set.*doctor --install blender"):
             check_formats(["npz", name])
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "absent"))
+    monkeypatch.setenv(BPY.variable, str(tmp_path / "absent"))
     with pytest.raises(InputError, match="which is no program"):
         check_formats(["fbx"])
 
@@ -258,7 +259,7 @@ def test_a_blender_that_fails_is_quoted_with_a_mend(fit, monkeypatch, tmp_path, 
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "{said}"\nexit 1\n')
     program.chmod(0o755)
-    monkeypatch.setenv(VARIABLE, str(program))
+    monkeypatch.setenv(BPY.variable, str(program))
     with pytest.raises(InputError, match=mend):
         export(fit, tmp_path, ["fbx"])
     assert [path.name for path in tmp_path.iterdir()] == ["python"]
@@ -279,7 +280,7 @@ def blender() -> list[str]:
     try:
         return blender_command(ROOT / "tests" / "blender_reader.py")
     except InputError:
-        pytest.skip(f"no Blender: set {VARIABLE} to a Python with bpy 5.0.1, or install one")
+        pytest.skip(f"no Blender: set {BPY.variable} to a Python with bpy 5.0.1, or install one")
 
 
 def in_blender(blender: list[str], path: Path, fps: float, frames: range) -> dict[str, np.ndarray]:
