@@ -35,14 +35,14 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-@pytest.mark.parametrize("style", ["body", "skeleton"])
-def test_a_film_has_the_silhouettes_of_ours(saved, pyrender, tmp_path, style):
+@pytest.mark.parametrize(("style", "least"), [("body", 0.98), ("skeleton", 0.95)])  # bones are a few pixels wide
+def test_a_film_has_the_silhouettes_of_ours(saved, pyrender, tmp_path, style, least):
     options = ["--size", "256x200", "--transparent", "--camera", "orbit", "--style", style]
     for engine in ("torch", "pyrender"):
         assert main(["render", str(saved), "--out", str(tmp_path / engine), *options, "--engine", engine]) == 0
     for frame in range(4):
         ours, theirs = (opacity(tmp_path / engine / f"frame{frame:03d}.png") > 200 for engine in ("torch", "pyrender"))
-        assert ours.sum() > 300 and overlap(ours, theirs) > 0.98
+        assert ours.sum() > 300 and overlap(ours, theirs) > least
 
 
 def test_a_poster_has_the_silhouettes_of_ours(saved, pyrender, tmp_path):
