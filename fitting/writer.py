@@ -237,14 +237,12 @@ class FitWriter(Callback):
         rows = [row for clip, entry in entries.items() for row in curve_rows(clip, entry.losses)]
         write_csv(self.logs / "losses.csv", rows)
         log_curves(trainer.loggers, rows)
-        write_listing(self.folder)
-        if "html" in self.formats:
-            write_page(self.folder)
+        pages = [write_listing(self.folder), *([write_page(self.folder)] if "html" in self.formats else [])]
         written = [clip for clip in clips if clip["files"]]
         self.exit_code = 0 if len(written) == len(clips) else 1 if written else 2
         frames = sum(clip["frames"] for clip in written)
         done = f"{len(written)} of {len(clips)} clips, {frames} frames, {seconds:.1f} s"
-        print(f"{done}: see {self.folder / 'report.html'}", flush=True)
+        print(f"{done}: see {' and '.join(map(str, pages))}", flush=True)
 
 
 def on_sigterm(handler: Callable | signal.Handlers) -> None:
