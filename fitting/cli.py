@@ -83,7 +83,7 @@ def doctor_parser() -> ArgumentParser:
         "--device", default="auto", metavar="NAME", help="the device you will give (default: %(default)s)"
     )
     parser.add_argument("--body", metavar="FILE", help="the body file you will give")
-    parser.add_argument("--install", choices=["blender"], help="install Blender as a Python package first")
+    parser.add_argument("--install", choices=["blender", "pyrender"], help="make an environment with it first")
     return parser
 
 
@@ -127,7 +127,7 @@ def render_parser() -> ArgumentParser:
 
     add("--camera", "NAME", "follow, fixed, orbit, front, side, back; grid is front, side and back", "follow")
     add("--style", "NAME", "body; skeleton; both, one inside the other; ghost, the input's joints in the body", "body")
-    add("--engine", "NAME", "torch, or blender: Workbench for films, Cycles for stills", "torch")
+    add("--engine", "NAME", "torch; blender: Workbench for films, Cycles for stills; pyrender, OpenGL", "torch")
     add("--size", "N|WxH", "pixels of one view (default: 512; a poster is 1600 wide)")
     add("--still", "WHAT", "one picture: a frame's number, or poster, the whole path")
     parser.add_argument("--transparent", action="store_true", help="no floor, only its shadow: .gif, PNGs, stills")

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from fitting.blender import find_blender, how_to_install
-from fitting.blender import install as install_blender
+from fitting.blender import find_blender
+from fitting.environments import BPY, ENVIRONMENTS, PYRENDER
+from fitting.pyrender import check_pyrender
 from fitting.version import __version__
 from models.errors import InputError
 
@@ -54,7 +56,8 @@ class Facts:
 
     torch: {"version", "cuda", "archs", "gpus"} as torch says, or {"error": its last line}; gpus: of the driver, (name,
     (major, minor)); packages: version and requirements by name; openai_vocabulary: the packages that hold OpenAI's
-    vocabulary; tried: what importing each optional module gave, a version or "error: ..."; blender: its path.
+    vocabulary; tried: what importing each optional module gave, a version or "error: ..."; blender, pyrender: the
+    program; pyrender_error: why it does not draw.
     """
 
     torch: dict[str, Any]
@@ -64,16 +67,18 @@ class Facts:
     pkg_resources: bool = True
     tried: dict[str, str] = field(default_factory=dict)
     blender: str | None = None
+    pyrender: str | None = None
+    pyrender_error: str = ""
 
 
 def doctor(device: str = "auto", body: str | None = None, install: str | None = None) -> int:
     """Print every finding; 1 where something is broken, else 0. device, body: as `thetafit fit` will be given them.
 
-    install: "blender" makes the environment with Blender's Python package first; 2 where that cannot be.
+    install: one of ENVIRONMENTS, which is made first; 2 where that cannot be.
     """
     if install:
         try:
-            install_blender()
+            ENVIRONMENTS[install].install()
         except InputError as error:
             print(error)
             return 2
@@ -99,14 +104,23 @@ def diagnose(facts: Facts, device: str = "auto", body: str | None = None) -> lis
         judge_body(body),
     ]
     findings += [judge_optional(module, result) for module, result in facts.tried.items()]
-    return [*findings, judge_blender(facts.blender)]
+    return [*findings, judge_blender(facts.blender), judge_pyrender(facts.pyrender, facts.pyrender_error)]
 
 
 def judge_blender(program: str | None) -> Finding:
     """Whether FBX, USD and Alembic can be written."""
     if program:
         return Finding("Blender", "fine", program)
-    return Finding("Blender", "absent", "not found, so no fbx, usd, abc and --engine blender", how_to_install())
+    return Finding("Blender", "absent", "not found, so no fbx, usd, abc and --engine blender", BPY.how_to_install)
+
+
+def judge_pyrender(program: str | None, error: str) -> Finding:
+    """Whether pyrender draws."""
+    if not program:
+        return Finding("pyrender", "absent", "not found, so no --engine pyrender", PYRENDER.how_to_install)
+    if error:
+        return Finding("pyrender", "broken", error, f"apt-get install {PYRENDER.libraries}")
+    return Finding("pyrender", "fine", program)
 
 
 def judge_torch(torch: dict[str, Any]) -> Finding:
@@ -255,7 +269,18 @@ def look() -> Facts:
             module: _python(f"import {module} as m; print(getattr(m, '__version__', 'imports'))") for module in OPTIONAL
         },
         blender=find_blender(),
+        pyrender=PYRENDER.find(),
+        pyrender_error=_why_not(check_pyrender) if PYRENDER.find() else "",
     )
+
+
+def _why_not(check: Callable[[], None]) -> str:
+    """What the check complains of, or nothing."""
+    try:
+        check()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _told_by_torch() -> dict[str, Any]:

@@ -242,9 +242,7 @@ class FitWriter(Callback):
         write_csv(self.logs / "losses.csv", rows)
         errors = added(entry.joint_errors for entry in entries.values())
         write_counts(self.logs / "joint_errors.csv", errors)
-        write_listing(self.folder)
-        if "html" in self.formats:
-            write_page(self.folder)
+        pages = [write_listing(self.folder), *([write_page(self.folder)] if "html" in self.formats else [])]
         log_curves(trainer.loggers, rows)
         for run in wandb_runs(trainer.loggers):
             log_fit(run, self.folder, clips, errors, [entry.source for entry in entries.values()], pl_module.hparams)
@@ -252,7 +250,7 @@ class FitWriter(Callback):
         self.exit_code = 0 if len(written) == len(clips) else 1 if written else 2
         frames = sum(clip["frames"] for clip in written)
         done = f"{len(written)} of {len(clips)} clips, {frames} frames, {seconds:.1f} s"
-        print(f"{done}: see {self.folder / 'report.html'}", flush=True)
+        print(f"{done}: see {' and '.join(map(str, pages))}", flush=True)
 
 
 def on_sigterm(handler: Callable | signal.Handlers) -> None:

@@ -9,6 +9,9 @@ import sys
 import bpy
 import numpy as np
 
+if "bool" not in vars(np):  # the glTF importer of Blender 3.4 asks numpy 1.24 for it
+    np.bool = bool
+
 IMPORTERS = {
     "glb": lambda path: bpy.ops.import_scene.gltf(filepath=path),
     "fbx": lambda path: bpy.ops.import_scene.fbx(filepath=path, anim_offset=0.0),

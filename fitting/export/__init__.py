@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fitting.blender import check_blender
+from fitting.export.amass import write_amass
 from fitting.export.atomic import atomic_path
 from fitting.export.blender import write_through_blender
 from fitting.export.bones import RIGS
@@ -67,6 +68,7 @@ FORMATS = {
     for format in (
         Format("smpl_params", "_smpl_params.npy", write_smpl_params, "MDM's dict: rot6d thetas, vertices; and betas"),
         Format("npz", ".npz", write_npz, "AMASS style: poses, trans, betas; and the joints"),
+        Format("amass", "_amass.npz", write_amass, "as AMASS itself, z up: aitviewer, SMPL add-ons, retargeters"),
         Format("glb", ".glb", write_glb, "animated, skinned body for Blender, three.js and other glTF", rigged=True),
         Format("mp4", "_mesh.mp4", _write_film, "film of the mesh, and the poster", brings=("png",)),
         Format("gif", "_mesh.gif", _write_film, "the film as a GIF, for where only pictures can be shown"),

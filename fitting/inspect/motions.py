@@ -41,7 +41,7 @@ def _add_measures(report: Report, motions: list[Motion]) -> None:
     skeleton = motions[0].skeleton
     report.facts["skeleton"] = f"{skeleton.name}; {motions[0].joints.shape[1]} joints are fitted"
     report.facts["units"] = "metres, y up"
-    report.facts["lowest joint"] = ", ".join(f"{np.nanmin(motion.joints[..., 1]):.2f} m" for motion in motions[:MOST])
+    report.facts["lowest joint"] = ", ".join(f"{np.nanmin(motion.joints[..., 1]):z.2f} m" for motion in motions[:MOST])
     changes = [bone_length_change_percent(m.joints, skeleton.parents) for m in motions]
     if max(changes) > STRETCHED:
         report.wrong.append(

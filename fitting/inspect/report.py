@@ -47,7 +47,8 @@ def holds(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"dict of {len(value)}"
     if isinstance(value, list | tuple):
-        return f"list of {len(value)}" + (f": {holds(value[0])}, ..." if value and isinstance(value[0], str) else "")
+        first = f": {holds(value[0])}" if value and isinstance(value[0], str) else ""
+        return f"list of {len(value)}{first}{', ...' if first and len(value) > 1 else ''}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

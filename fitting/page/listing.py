@@ -14,7 +14,7 @@ COLUMNS = {  # key in report.json: heading
     "max_joint_error_mm": "worst, mm",
     "jerk_out": "jerk",
     "planted_speed_out": "feet, m/s",
-    "penetration_mm": "penetration, mm",
+    "penetration_mm": "under floor, mm",
     "limit_excess_degrees": "over limits, °",
 }
 

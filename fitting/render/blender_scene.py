@@ -13,10 +13,11 @@ import numpy as np
 from mathutils import Matrix, Vector
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from import_obj_sequence import moving_mesh, set_rate, z_up  # noqa: E402, the folder above holds it
+from blender_script import call  # noqa: E402, the folder above holds both
+from import_obj_sequence import moving_mesh, set_rate, z_up  # noqa: E402
 
 SENSOR = 36.0  # mm
-SAMPLES = 64  # of Cycles, before it takes the noise out
+SAMPLES, MORE_SAMPLES = 64, 320  # of Cycles: before it takes the noise out, and where it cannot (Debian's)
 SUN, FILL, RIM = 2.7, 0.28, 0.5  # strengths: lamp, everything around, light from behind
 SOFTNESS = 0.2  # radians across the lamp
 VIEWPORT = 1.8  # how much brighter than in other light a skin is in Workbench's
@@ -50,7 +51,7 @@ def figure(thing: dict[str, Any]) -> bpy.types.Object:
     if thing["file"].endswith(".npz"):
         with np.load(thing["file"]) as file:
             return moving_mesh("Figure", file["vertices"], file["faces"])
-    bpy.ops.import_scene.gltf(filepath=thing["file"], disable_bone_shape=True)
+    call(bpy.ops.import_scene.gltf, filepath=thing["file"], disable_bone_shape=True)
     rig = next(each for each in bpy.context.selected_objects if each.type == "ARMATURE")
     rig.location = z_up(np.array(thing["offset"]))
     return next(each for each in rig.children if each.type == "MESH")
@@ -183,12 +184,20 @@ def settings(scene: bpy.types.Scene, floor: bpy.types.Object, asked: dict[str, A
     render.film_transparent |= asked["transparent"]
     render.image_settings.file_format = "PNG"
     render.image_settings.color_mode = "RGBA" if render.film_transparent else "RGB"
-    scene.cycles.samples, scene.cycles.use_denoising = SAMPLES, True
+    scene.cycles.use_denoising = can_denoise()
+    scene.cycles.samples = SAMPLES if can_denoise() else MORE_SAMPLES
     scene.display.render_aa = "16"
     shading = scene.display.shading
     shading.light, shading.color_type = "STUDIO", "MATERIAL"
     shading.show_cavity, shading.cavity_type = True, "WORLD"
     shading.show_specular_highlight = True
+
+
+def can_denoise() -> bool:
+    """Whether this build of Cycles has what takes the noise out."""
+    import _cycles  # bpy as a package has it only once bpy is imported
+
+    return _cycles.with_openimagedenoise
 
 
 if __name__ == "__main__":

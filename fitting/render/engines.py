@@ -1,4 +1,4 @@
-"""What draws: our own rasteriser, or Blender. Both take the same figures and cameras."""
+"""What draws: our own rasteriser, Blender, or pyrender. All take the same figures and cameras."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fitting.blender import check_blender
+from fitting.pyrender import check_pyrender
 from fitting.render.blender import blender_films, blender_poster
 from fitting.render.film import Film, Shot, rendered
 from fitting.render.poster import Arrangement, draw_poster
+from fitting.render.pyrender import pyrender_films, pyrender_poster
 
 
 @dataclass(frozen=True)
@@ -42,4 +44,5 @@ def _torch_films(wanted: Wanted) -> Iterator[Callable[[Shot], Film]]:
 ENGINES = {
     "torch": Engine(_torch_films, lambda arrangement, wanted: draw_poster(arrangement, wanted.transparent)),
     "blender": Engine(blender_films, blender_poster, check_blender),
+    "pyrender": Engine(pyrender_films, pyrender_poster, check_pyrender),
 }

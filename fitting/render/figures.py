@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fitting.result import FitResult
 
 BONES = (0.05, 0.065, 0.10)  # the fit's own skeleton
+Body = Callable[[Stage, Tensor, Lit, Camera, tuple[float, float, float]], Tensor]  # as Stage.body
 SEE_THROUGH = 0.5  # opacity of a body that shows what is inside
 
 
@@ -167,13 +168,14 @@ def paint(
     lights: list[Lit],
     camera: Camera,
     paleness: float = 0.0,
+    body: Body = Stage.body,
 ) -> Tensor:
     """The layers' meshes (n, V, 3), each over those before it: (n, height, width, 4), linear colours times coverage.
 
-    paleness: from 0 to 1, how far the colours go towards white.
+    paleness: from 0 to 1, how far the colours go towards white; body: what draws one mesh.
     """
     tops = [
-        layer.opacity * stage.body(mesh, light, camera, paler(layer.mesh.colour, paleness))
+        layer.opacity * body(stage, mesh, light, camera, paler(layer.mesh.colour, paleness))
         for layer, stage, mesh, light in zip(layers, stages, meshes, lights, strict=True)
     ]
     return reduce(lambda below, top: over(top, below), tops)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fitting.render.camera import Camera, follow, orientation
 from fitting.render.caption import caption_overlay
-from fitting.render.figures import Figure, Layer, figure, floor_light, lit, paint, survey
+from fitting.render.figures import Body, Figure, Layer, figure, floor_light, lit, paint, survey
 from fitting.render.light import Lit
 from fitting.render.scene import Stage, finish, over
 from fitting.render.sinks import write_film_file
@@ -85,13 +85,13 @@ def _shot(figure: Figure, view: View, height: int, width: int, room: float) -> S
     return Shot(figure, follow(boxes, rotation, figure.fps, height, width, view.smoothing), stages)
 
 
-def rendered(shot: Shot, transparent: bool = False) -> Film:
-    """The shot by our own rasteriser, on a floor, or on nothing but its shadow."""
+def rendered(shot: Shot, transparent: bool = False, body: Body = Stage.body) -> Film:
+    """The shot with meshes by `body`, our own rasteriser, on a floor, or on nothing but its shadow."""
 
     def draw(frames: Tensor) -> np.ndarray:
         camera, meshes = shot.camera.at(frames), shot.meshes(frames)
         lights = lit(shot.stages, meshes)
-        picture = paint(shot.figure.layers, shot.stages, meshes, lights, camera)
+        picture = paint(shot.figure.layers, shot.stages, meshes, lights, camera, body=body)
         return finish(over(picture, ground(shot.stages, lights, camera, transparent))).cpu().numpy()
 
     return shot.film(draw)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fitting.render.camera import Camera, frame_all, orientation
 from fitting.render.caption import draw_caption
-from fitting.render.figures import Figure, boxes, figure, floor_light, lit, paint, survey
+from fitting.render.figures import Body, Figure, boxes, figure, floor_light, lit, paint, survey
 from fitting.render.scene import Stage, finish, over
 from fitting.render.threads import in_threads
 
@@ -92,8 +92,8 @@ def arranged(figure: Figure, width: int = WIDTH) -> Arrangement:
     return Arrangement(figure, meshes, frame_all(found, rotation, width, SHAPES), stages)
 
 
-def draw_poster(arrangement: Arrangement, transparent: bool = False) -> np.ndarray:
-    """The poster without its caption: (height, width, 3) uint8, or 4 on nothing but its shadows.
+def draw_poster(arrangement: Arrangement, transparent: bool = False, body: Body = Stage.body) -> np.ndarray:
+    """The poster without its caption, meshes by `body`: (height, width, 3) uint8, or 4 on nothing but its shadows.
 
     A pale body shows the floor behind it, never another body.
     """
@@ -104,7 +104,7 @@ def draw_poster(arrangement: Arrangement, transparent: bool = False) -> np.ndarr
         meshes = [mesh[k : k + 1] for mesh in arrangement.meshes]
         lights, paleness = lit(stages, meshes), arrangement.paleness[k]
         shade = presence[k] * (1 - floor_light(stages, lights, floor))
-        return paint(arrangement.figure.layers, stages, meshes, lights, camera, paleness), 1 - shade
+        return paint(arrangement.figure.layers, stages, meshes, lights, camera, paleness, body), 1 - shade
 
     bodies, shares = zip(*in_threads(draw, range(len(presence)), floor.device), strict=True)
     light = torch.stack(shares).prod(0)

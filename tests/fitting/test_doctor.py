@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitting.blender import VARIABLE, find_blender
-from fitting.blender import install as install_blender
 from fitting.doctor import Facts, Finding, diagnose, doctor, runs_on
+from fitting.environments import ENVIRONMENTS
 from tests.runs import command, process
 
 # what torch.cuda.get_arch_list() gives: torch 2.6 for CUDA 12.4, torch 2.7 for CUDA 12.8
@@ -135,30 +134,40 @@ def test_a_torch_that_does_not_import_does_not_stop_it(tmp_path):
     assert "!!  torch: libcudart.so.12" in done.stdout and "--force-reinstall" in mend(done.stdout, "torch")
 
 
-def test_blender_is_not_installed_without_the_python_it_needs(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_no_environment_is_made_without_the_python_it_needs(monkeypatch, tmp_path, capsys, name):
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert doctor(install="blender") == 2
+    assert doctor(install=name) == 2
     assert "needs Python 3.11" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("python", [0, 1])
-def test_blender_is_installed_where_it_is_looked_for(monkeypatch, tmp_path, capsys, python):
+def test_an_environment_is_made_where_it_is_looked_for(monkeypatch, tmp_path, capsys, python, name):
     """A python3.11 that only writes down what it is asked for stands for the real one."""
+    environment = ENVIRONMENTS[name]
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.delenv(VARIABLE, raising=False)
-    program, venv = tmp_path / "python3.11", tmp_path / "data" / "thetafit" / "blender"
+    monkeypatch.delenv(environment.variable, raising=False)
+    program, venv = tmp_path / "python3.11", tmp_path / "data" / "thetafit" / name
     program.write_text(
         f"#!/bin/sh\nmkdir -p {venv}/bin; printf '#!/bin/sh\\necho \"$@\" > {tmp_path}/asked; exit {python}' > "
         f"{venv}/bin/python; chmod +x {venv}/bin/python\n"
     )
     program.chmod(0o755)
     if python:
-        assert doctor(install="blender") == 2 and "this did not work" in capsys.readouterr().out
+        assert doctor(install=name) == 2 and "this did not work" in capsys.readouterr().out
         return
-    install_blender()
-    assert (tmp_path / "asked").read_text() == "-m pip install bpy==5.0.1 numpy<2\n"
-    assert find_blender() == str(venv / "bin" / "python") and "libegl1" in capsys.readouterr().out
+    environment.install()
+    asked = {"blender": "bpy==5.0.1 numpy<2", "pyrender": "pyrender==0.1.45 numpy<2"}[name]
+    assert (tmp_path / "asked").read_text() == f"-m pip install {asked}\n"
+    assert environment.find() == str(venv / "bin" / "python") and "libegl1" in capsys.readouterr().out
+
+
+def test_a_pyrender_that_cannot_draw():
+    facts = Facts(TORCH, pyrender="python", pyrender_error="pyrender (python) could not draw")
+    (finding,) = broken(diagnose(facts))
+    assert finding.part == "pyrender" and "apt-get install libegl1" in finding.mend

@@ -14,10 +14,12 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from fitting.blender import VARIABLE, blender_command
+from fitting.blender import blender_command
+from fitting.environments import BPY
 from fitting.export import FORMATS, check_formats, export, find_format, per_clip, targets
 from fitting.export.bones import HUMANIK, RIGS, depth_first, joint_names
 from fitting.resample import resample
+from fitting.result import FitResult
 from models.body import BodyModel
 from models.errors import InputError
 from models.skeleton import SMPL_JOINTS, SMPL_PARENTS
@@ -234,14 +236,14 @@ def test_one_frame_has_no_features(tmp_path):
 def no_blender(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(BPY.variable, raising=False)
 
 
 def test_without_blender_the_mend_is_said_before_anything_runs(no_blender, monkeypatch, tmp_path):
     for name in ("fbx", "usd", "abc", "fbx:unreal"):
-        with pytest.raises(InputError, match=f"there is none: {VARIABLE} is not set.*doctor --install blender"):
+        with pytest.raises(InputError, match=f"there is none: {BPY.variable} is not set.*doctor --install blender"):
             check_formats(["npz", name])
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "absent"))
+    monkeypatch.setenv(BPY.variable, str(tmp_path / "absent"))
     with pytest.raises(InputError, match="which is no program"):
         check_formats(["fbx"])
 
@@ -251,6 +253,8 @@ def test_without_blender_the_mend_is_said_before_anything_runs(no_blender, monke
     [
         ("ImportError: libX11.so.6: cannot open shared object file", "apt-get install .*libx11-6"),
         ("ModuleNotFoundError: No module named 'bpy'", "-m pip install bpy==5.0.1"),
+        ("ModuleNotFoundError: No module named 'numpy'", "apt-get install python3-numpy"),
+        ("KeyError: 'get_rna_type() not found'", "was built without the exporter"),
         ("Segmentation fault", "could not write the file. It said: Segmentation fault"),
     ],
 )
@@ -258,7 +262,7 @@ def test_a_blender_that_fails_is_quoted_with_a_mend(fit, monkeypatch, tmp_path, 
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "{said}"\nexit 1\n')
     program.chmod(0o755)
-    monkeypatch.setenv(VARIABLE, str(program))
+    monkeypatch.setenv(BPY.variable, str(program))
     with pytest.raises(InputError, match=mend):
         export(fit, tmp_path, ["fbx"])
     assert [path.name for path in tmp_path.iterdir()] == ["python"]
@@ -279,39 +283,49 @@ def blender() -> list[str]:
     try:
         return blender_command(ROOT / "tests" / "blender_reader.py")
     except InputError:
-        pytest.skip(f"no Blender: set {VARIABLE} to a Python with bpy 5.0.1, or install one")
+        pytest.skip(f"no Blender: set {BPY.variable} to a Python with bpy 5.0.1, or install one")
 
 
 def in_blender(blender: list[str], path: Path, fps: float, frames: range) -> dict[str, np.ndarray]:
     out = path.with_name(f"{path.name}.npz")
     words = [*blender, str(path), str(out), f"{fps:g}", *map(str, frames)]
     run = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if "invalid mode: 'rU'" in run.stderr:
+        pytest.skip("the BVH importer of Blender before 3.5 does not run in Python 3.11")
     assert run.returncode == 0 and out.exists(), run.stdout + run.stderr
     return dict(np.load(out))
 
 
-def test_blender_shows_our_vertices_and_joints(blender, tmp_path):
-    """GLB, FBX, USD and Alembic of a body with pose correctives, and BVH, at every tenth frame."""
+def exported(fit: FitResult, folder: Path, name: str) -> Path:
+    """The file in a format that this Blender may have been built without."""
+    try:
+        return export(fit, folder, [name])[0]
+    except InputError as error:
+        if "was built without" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ["glb", "fbx", "usd", "abc", "bvh"])
+def test_blender_shows_our_vertices_and_joints(blender, tmp_path, name):
+    """A body with pose correctives, at every tenth frame."""
     fit, frames = smooth_fit(31), range(0, 31, 10)
     np.savez(tmp_path / "bending.npz", **smpl_arrays(bend=1e-3))
     fit.body = BodyModel.load(tmp_path / "bending.npz")
-    expected, joints = fit.vertices()[::10].numpy(), fit.joints()[::10].numpy()
-    for path in export(fit, tmp_path, ["glb", "fbx", "usd", "abc", "bvh"]):
-        found = in_blender(blender, path, 20, frames)
-        if path.suffix != ".bvh":
-            np.testing.assert_allclose(found["vertices"], expected, atol=3e-4, err_msg=path.name)
-        if path.suffix != ".abc":
-            places = [found["names"].tolist().index(name) for name in SMPL_JOINTS[:22]]
-            np.testing.assert_allclose(found["heads"][:, places], joints, atol=1e-5, err_msg=path.name)
+    found = in_blender(blender, exported(fit, tmp_path, name), 20, frames)
+    if name != "bvh":
+        np.testing.assert_allclose(found["vertices"], fit.vertices()[::10].numpy(), atol=3e-4)
+    if name != "abc":
+        places = [found["names"].tolist().index(joint) for joint in SMPL_JOINTS[:22]]
+        np.testing.assert_allclose(found["heads"][:, places], fit.joints()[::10].numpy(), atol=1e-5)
 
 
-def test_other_rigs_and_another_rate_in_blender(blender, tmp_path):
+@pytest.mark.parametrize(("name", "rig"), [("bvh", "mixamo"), ("fbx", "unreal")])
+def test_other_rigs_and_another_rate_in_blender(blender, tmp_path, name, rig):
     fit = resample(smooth_fit(11), 30)
-    for path in export(fit, tmp_path, ["bvh:mixamo", "fbx:unreal"]):
-        found = in_blender(blender, path, 30, range(0, fit.length, 5))
-        names = joint_names(24, "mixamo" if path.suffix == ".bvh" else "unreal")
-        places = [found["names"].tolist().index(name) for name in names[:22]]
-        np.testing.assert_allclose(found["heads"][:, places], fit.joints()[::5], atol=1e-5, err_msg=path.name)
+    found = in_blender(blender, exported(fit, tmp_path, f"{name}:{rig}"), 30, range(0, fit.length, 5))
+    places = [found["names"].tolist().index(joint) for joint in joint_names(24, rig)[:22]]
+    np.testing.assert_allclose(found["heads"][:, places], fit.joints()[::5], atol=1e-5)
 
 
 def test_the_page_has_a_line_for_every_format_and_for_no_other():

@@ -146,7 +146,7 @@ def test_amass_and_official_bodies(tmp_path: Path) -> None:
     assert "AMASS" in found.kind and found.facts["fps"] == "120 (from the file)" and "z up" in found.facts["units"]
     assert axes(found) == {"poses": POSES, "trans": "frames, xyz", "betas": "shape", "gender": "",
                            "mocap_framerate": "", "dmpls": "frames, coefficients"}  # fmt: skip
-    assert found.next == [f"thetafit prepare {tmp_path / 'amass.npz'} --out dataset"]
+    assert found.next == [f"thetafit prepare {tmp_path / 'amass.npz'} --out dataset --up z"]
     body = inspect(write_official(tmp_path / "SMPL.pkl", smpl_arrays()))
     assert "body" in body.kind and axes(body)["J_regressor"] == "joints, vertices"
     assert body.next == [f"thetafit fit motion.npy --body {tmp_path / 'SMPL.pkl'}"]

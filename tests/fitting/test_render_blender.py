@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fitting.blender import VARIABLE, blender_command, run_in_blender
+from fitting.blender import blender_command, run_in_blender
 from fitting.cli import main
 from fitting.convert import read_result
+from fitting.environments import BPY
 from fitting.export import export
 from fitting.tracks import Bodies
 from tests.fits import smooth_fit
@@ -21,7 +22,7 @@ def saved(tmp_path_factory):
     try:
         blender_command(READER)
     except ValueError:
-        pytest.skip(f"no Blender: set {VARIABLE} to a Python with bpy 5.0.1, or install one")
+        pytest.skip(f"no Blender: set {BPY.variable} to a Python with bpy 5.0.1, or install one")
     return smooth_fit(4, text="").save(tmp_path_factory.mktemp("fit") / "turns", ("npz",))[0]
 
 
