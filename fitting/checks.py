@@ -11,7 +11,7 @@ from fitting.observed import as_smpl
 from fitting.skeleton_file import load_skeleton
 from models.body import EMBEDDED
 from models.errors import InputError
-from models.skeleton import FINGERS, POINTS, SKELETONS, SMPL_JOINTS, Skeleton, of_points
+from models.skeleton import POINTS, SKELETONS, SMPL_JOINTS, Skeleton, of_points
 
 ACCEPTED = (
     "Accepted: joints (frames, 22, 3), (clips, frames, 22, 3) or MDM's (clips, 22, 3, frames), metres, y up, also with "
@@ -46,7 +46,6 @@ MMM, MMM_SCALE = 0.8, 0.75 / 480 * 1000  # KIT-ML's people are 1 m tall; what br
 TRUNK = ("pelvis", "mid_hip", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck", "left_collar")
 TRUNK += ("right_collar", "left_shoulder", "right_shoulder")
 ENOUGH = 4  # joints of the trunk that must be seen in some frame
-NO_FINGERS = "Fingers are not fitted: they keep the body's mean pose."
 FAR = 1000.0  # metres from the origin beyond which float32 is too coarse
 FASTEST = 1000.0  # frames a second
 
@@ -156,7 +155,7 @@ def check_joints(
         confidence = check_confidence(confidence, (len(joints), len(whole.joints)))[:, whole.used]
     joints = _seen_only(joints[:, whole.used].astype(np.float64) * found.unit, confidence)
     check_seen(joints, found)
-    notes = [NO_FINGERS if set(FINGERS) & set(whole.joints) else "", check_size(joints, found)]
+    notes = [check_size(joints, found)]
     joints = turned(joints, axis)
     if found.name == "kit" and sides(as_smpl(joints, found)) < SWAPPED:
         found = found.swapped()

@@ -20,7 +20,7 @@ from models.errors import InputError
 from models.mdm.features import features_to_joints
 from models.mdm.normalization import Statistics, looks_normalized
 from models.rotations import matrix_to_axis_angle, rot6d_to_matrix
-from models.skeleton import SKELETONS, Skeleton
+from models.skeleton import PHALANGES, SKELETONS, Skeleton
 
 log = logging.getLogger("thetafit")
 
@@ -66,7 +66,8 @@ class Motion:
     def seen(self) -> np.ndarray:
         """Which of the joints (L, J) the fit believes: not those that are NaN, of confidence 0, or metres off."""
         joints = torch.as_tensor(self.joints)[None]
-        seen = seen_joints(joints, torch.ones(joints.shape[:2], dtype=torch.bool))[0].numpy()
+        body = [index for index, point in enumerate(self.skeleton.shows) if point not in PHALANGES]
+        seen = seen_joints(joints, torch.ones(joints.shape[:2], dtype=torch.bool), body)[0].numpy()
         return seen if self.confidence is None else seen & (self.confidence > 0)
 
 

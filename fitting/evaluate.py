@@ -20,7 +20,7 @@ from fitting.metrics import (
     underside,
 )
 from fitting.observed import as_smpl
-from fitting.report import METRIC_KEYS, all_metrics, own_metrics
+from fitting.report import METRIC_KEYS, all_metrics, finger_error_mm, own_metrics
 from fitting.tracking.commands import track_evaluation
 from fitting.tracks import Bodies, Track, find_results, find_truths, read_track
 from fitting.version import __version__
@@ -100,10 +100,10 @@ def evaluate_files(
 
 
 def evaluate(track: Track, true: Track | None = None) -> dict[str, Any]:
-    """The entry of one fit: name, source, frames, fps, METRIC_KEYS, and under "truth" its errors or None."""
+    """The entry of one fit: name, source, frames, fps, METRIC_KEYS, finger_error_mm; "truth": its errors or None."""
     fps, thetas = track.fps, track.parameters[1].numpy()
     entry = {"name": track.name, "source": str(track.path), "frames": len(track.joints), "fps": fps}
-    entry |= dict.fromkeys(METRIC_KEYS)
+    entry |= dict.fromkeys((*METRIC_KEYS, "finger_error_mm"))
     if track.given is None:
         entry |= own_metrics(track.joints, thetas, fps)
     else:
@@ -112,6 +112,8 @@ def evaluate(track: Track, true: Track | None = None) -> dict[str, Any]:
             return underside(track.body, *track.parameters)
 
         entry |= all_metrics(track.joints, thetas, track.given, track.skeleton, fps, mesh if track.body else None)
+        if track.body:
+            entry["finger_error_mm"] = finger_error_mm(track.body, track.parameters, track.given, track.skeleton)
     return entry | {"truth": None if true is None else truth_errors(track, true)}
 
 

@@ -1,5 +1,7 @@
 """What was not seen: joints that are missing (NaN) or impossibly far off, and how gaps are bridged for the fit."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,11 +9,14 @@ REACH = 1.5  # metres: no joint of a person is farther from the middle of the ot
 CLOSE = 1 / 600  # metres: the deviation that full confidence stands for
 
 
-def seen_joints(joints: Tensor, mask: Tensor) -> Tensor:
-    """Which of joints (clips, frames, J, 3) were seen, within REACH of their frame's middle: (clips, frames, J)."""
+def seen_joints(joints: Tensor, mask: Tensor, body: Sequence[int] | slice = slice(None)) -> Tensor:
+    """Which of joints (clips, frames, J, 3) were seen, within REACH of their frame's middle: (clips, frames, J).
+
+    body: those whose middle it is; thirty fingers would draw it to the hands.
+    """
     finite = joints.isfinite().all(-1) & mask[..., None]
     known = torch.where(finite[..., None], joints, torch.nan)
-    middle = known.nanmedian(2, keepdim=True).values
+    middle = known[:, :, body].nanmedian(2, keepdim=True).values
     return finite & ((known - middle).norm(dim=-1) < REACH)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.body import BodyModel
+from models.body import BODY_JOINTS, BodyModel
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 Array = np.ndarray | Tensor
@@ -232,9 +232,10 @@ def limit_excess_degrees(thetas: Array, limits: Array) -> np.ndarray:
     """(L, 23) degrees by which the worst component of a joint's rotation vector passes the joint's limits, 0 for none.
 
     thetas (L, 24, 3) axis-angle in radians, root first; limits (23, 3, 2), lowest and highest, as PosePrior.limits.
-    Rotation vectors are first unwound to at most pi.
+    Rotation vectors are first unwound to at most pi. Of a pose with fingers only the body's joints count, (L, 21).
     """
-    pose = matrix_to_axis_angle(axis_angle_to_matrix(torch.as_tensor(_float64(thetas)[:, 1:]))).numpy()
+    joints = None if thetas.shape[1] <= 1 + len(limits) else BODY_JOINTS
+    pose = matrix_to_axis_angle(axis_angle_to_matrix(torch.as_tensor(_float64(thetas)[:, 1:joints]))).numpy()
     low, high = np.moveaxis(_float64(limits)[: pose.shape[1]], -1, 0)
     return np.degrees(np.maximum(np.maximum(pose - high, low - pose), 0).max(2))
 

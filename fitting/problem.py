@@ -24,7 +24,7 @@ class Problem:
     confidence: Tensor  # (N, observed), 0 where nothing was seen
     mask: Tensor  # (clips, frames), false on padding
     fps: Tensor  # (clips,)
-    mixture: Mixture
+    mixture: Mixture | None  # None: no term asks for it
     limits: Tensor | None  # (fitted x 3, 2) radians
     mean_pose: Tensor  # (69,) rotation vectors of the body joints where a fit starts
     guess: Tensor | None = None  # (N, 3) translation that the torso asks for

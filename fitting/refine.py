@@ -52,7 +52,7 @@ def refine(result: FitResult, views: list[Masks]) -> FitResult:
 
     It lowers the squared differences between silhouettes and masks, summed over pixels, plus `near_energy`.
     """
-    step = torch.zeros(result.length, 25, 3, requires_grad=True)
+    step = torch.zeros(result.length, result.thetas.shape[1] + 1, 3, requires_grad=True)
     optimiser = torch.optim.LBFGS([step], max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -70,17 +70,17 @@ def refine(result: FitResult, views: list[Masks]) -> FitResult:
 
 
 def moved(result: FitResult, step: Tensor, frames: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
-    """thetas (n, 24, 3) and transl (n, 3) of these frames after a step (L, 25, 3) whose numbers are about 1.
+    """thetas (n, J, 3) and transl (n, 3) of these frames after a step (L, J + 1, 3) whose numbers are about 1.
 
-    The first 24 rows are turns of the joints, in the axes of each joint's parent; the last one is added to transl.
+    The first J rows are turns of the joints, in the axes of each joint's parent; the last one is added to transl.
     """
-    turned = axis_angle_to_matrix(TURN * step[frames, :24]) @ axis_angle_to_matrix(result.thetas[frames])
-    return matrix_to_axis_angle(turned), result.transl[frames] + SHIFT * step[frames, 24]
+    turned = axis_angle_to_matrix(TURN * step[frames, :-1]) @ axis_angle_to_matrix(result.thetas[frames])
+    return matrix_to_axis_angle(turned), result.transl[frames] + SHIFT * step[frames, -1]
 
 
 def near_energy(step: Tensor) -> Tensor:
-    """What keeps (L, 25, 3) near zero and alike in neighbouring frames, so that the noise of masks does not shake."""
-    scale = torch.tensor([TURN / TURN_STEP] * 24 + [SHIFT / SHIFT_STEP])[:, None]
+    """What keeps (L, J + 1, 3) near zero and neighbouring frames alike, so that the noise of masks does not shake."""
+    scale = torch.tensor([TURN / TURN_STEP] * (step.shape[1] - 1) + [SHIFT / SHIFT_STEP])[:, None]
     return step.square().sum() + (step.diff(dim=0) * scale).square().sum()
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fitting.metrics import (
     FEET,
@@ -31,10 +33,11 @@ from fitting.metrics import (
     sole_height_mm,
     underside,
 )
-from fitting.observed import as_smpl
+from fitting.observed import arrange, as_smpl
 from fitting.version import __version__
+from models.body import BodyModel
 from models.prior import PosePrior
-from models.skeleton import SMPL_JOINTS, Skeleton
+from models.skeleton import FINGERS, SMPL_JOINTS, SMPL_PARENTS, Skeleton
 
 if TYPE_CHECKING:
     from fitting.data import Motion
@@ -55,7 +58,8 @@ METRIC_KEYS = (
 # Every key of a clip's entry, in the order they are written. What cannot be computed stays null.
 CLIP_KEYS = (
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
-    *METRIC_KEYS, "beyond_limits", "betas", "bone_factors", "files", "unseen_joints", "longest_gap_seconds", "gaps",
+    *METRIC_KEYS, "finger_error_mm", "beyond_limits", "betas", "bone_factors", "files", "unseen_joints",
+    "longest_gap_seconds", "gaps",
 )
 # fmt: on
 
@@ -80,7 +84,10 @@ def clip_report(result: "FitResult", files: list[str]) -> dict:
         return underside(result.body, result.betas, result.thetas, result.transl)
 
     given = np.where(motion.seen[..., None], motion.joints, np.nan)
-    return described | gaps(motion) | all_metrics(joints, thetas, given, motion.skeleton, result.fps, mesh)
+    metrics = all_metrics(joints, thetas, given, motion.skeleton, result.fps, mesh)
+    parameters = result.betas, result.thetas, result.transl
+    fingers = finger_error_mm(result.body, parameters, given, motion.skeleton)
+    return described | gaps(motion) | metrics | {"finger_error_mm": fingers}
 
 
 def gaps(motion: "Motion") -> dict:
@@ -101,7 +108,7 @@ def gaps(motion: "Motion") -> dict:
 
 
 def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
-    """The metrics of METRIC_KEYS that need no input. joints (L, 22, 3) metres, thetas (L, 24, 3) axis-angle."""
+    """The metrics of METRIC_KEYS that need no input. joints (L, 22, 3) metres, thetas (L, J, 3) axis-angle."""
     excess = limit_excess_degrees(thetas, _limits()).max(1)
     return {
         "jerk_out": jerk(joints, fps),
@@ -113,7 +120,7 @@ def own_metrics(joints: np.ndarray, thetas: np.ndarray, fps: float) -> dict:
 
 
 def beyond_limits(thetas: np.ndarray) -> list[dict]:
-    """The joints of thetas (L, 24, 3) that pass their limits by more than LIMIT_DEGREES, the farthest first.
+    """The body's joints of thetas (L, J, 3) that pass their limits by more than LIMIT_DEGREES, the farthest first.
 
     Of each its name, by how many degrees at most, and in which share of the frames.
     """
@@ -142,7 +149,7 @@ def all_metrics(
     fps: float,
     mesh: Callable[[], Underside] | None,
 ) -> dict:
-    """All of METRIC_KEYS for a fit, joints (L, 22, 3) and thetas (L, 24, 3), to the joints given (L, J, 3).
+    """All of METRIC_KEYS for a fit, joints (L, 22, 3) and thetas (L, J, 3), to the joints given (L, J, 3).
 
     mesh: makes the underside of the fit's mesh; without it the numbers of the mesh are null.
     """
@@ -163,6 +170,19 @@ def all_metrics(
     if floor is not None:
         metrics |= _feet(joints, target, fps, floor, mesh)
     return dict.fromkeys(METRIC_KEYS) | {name: _finite(value) for name, value in metrics.items()}
+
+
+def finger_error_mm(
+    body: BodyModel, parameters: tuple[Tensor, Tensor, Tensor], given: np.ndarray, skeleton: Skeleton
+) -> float | None:
+    """Mean distance in mm of the fit's fingers from those given (L, J, 3); None where none were fitted or seen.
+
+    parameters: betas, thetas and transl.
+    """
+    if parameters[1].shape[-2] == len(SMPL_PARENTS):
+        return None
+    fitted = body.joints(*parameters)[:, -len(FINGERS) :]
+    return mean(joint_errors_mm(fitted, arrange(torch.from_numpy(given), skeleton, FINGERS, torch.nan)))
 
 
 def _feet(joints: np.ndarray, given: np.ndarray, fps: float, floor: float, mesh: Callable | None) -> dict:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fitting.data import Motion
-from models.body import BodyModel
+from models.body import BodyModel, smpl_thetas
 from models.proportions import adapted, bone_factors
 from models.rotations import axis_angle_to_rot6d
 
@@ -19,7 +19,8 @@ Curves = dict[str, dict[str, Tensor]]  # stage -> term -> (iterations + 1,)
 class FitResult:
     """Parameters of one clip of L frames, on the CPU: what every exporter starts from.
 
-    thetas (L, 24, 3) axis-angle in radians, root first; betas (B,), or (L, B) where each frame was given its own shape;
+    thetas (L, 24, 3) axis-angle in radians, root first, or (L, J, 3) of every joint of the body's file where fingers
+    were fitted, (L, 52, 3) for SMPL-H; betas (B,), or (L, B) where each frame was given its own shape;
     transl (L, 3) metres, SMPL's: pelvis in the world = rest pelvis of the betas + transl. y up.
     status "converged", "stopped", "failed" or "not fitted", and message, the sentence that goes with it.
     energy: final total; losses: curves of every term, stage by stage.
@@ -46,8 +47,13 @@ class FitResult:
 
     @property
     def rot6d(self) -> Tensor:
-        """(L, 24, 6): first two rows of each rotation matrix."""
+        """(L, J, 6), J as in thetas: first two rows of each rotation matrix."""
         return axis_angle_to_rot6d(self.thetas)
+
+    @property
+    def smpl_thetas(self) -> Tensor:
+        """(L, 24, 3): thetas for formats that know SMPL's joints only; without fingers."""
+        return smpl_thetas(self.thetas)
 
     @property
     def bone_factors(self) -> dict[str, float] | None:

@@ -17,6 +17,7 @@ from fitting.adaptation import adaptable
 from fitting.contact import find_contacts
 from fitting.data import Batch
 from fitting.energy import Energy
+from fitting.fingers import with_fingers
 from fitting.gaps import bridge
 from fitting.mixture import Mixture
 from fitting.noise import measure
@@ -88,7 +89,8 @@ class SMPLify3D(lightning.LightningModule):
         centre, problem = self.problem(batch)
         solutions = self.run_stages(problem)
         by_frame = self.preset.shape == "frame"
-        return unpack(batch, centre, solutions, problem, self.body, self.prior, by_frame)
+        results = unpack(batch, centre, solutions, problem, self.body, self.prior, by_frame)
+        return [with_fingers(result, list(self.preset.stages.values())[-1].terms) for result in results]
 
     @torch.no_grad()
     def run_stages(self, problem: Problem) -> dict[str, Solution]:

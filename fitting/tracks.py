@@ -14,9 +14,10 @@ from fitting.metrics import joint_errors_mm
 from models.body import BODY_JOINTS, EMBEDDED, BodyModel
 from models.errors import InputError
 from models.proportions import adapted
-from models.skeleton import SKELETONS, Skeleton
+from models.skeleton import SKELETONS, SMPL_PARENTS, Skeleton
 
 PARAMETERS = ("poses", "trans", "betas")
+POSE_WIDTHS = (72, 156, 165)  # of SMPL's 24 joints; of SMPL-H's 52 and SMPL-X's 55, with fingers
 WHAT = "A result is the NAME.npz that `thetafit fit --formats npz` writes: poses, trans, betas, joints"
 SAME_BODY_MM = 1.0  # joints of a file and of its parameters differ by less where the body is the right one
 
@@ -25,8 +26,9 @@ SAME_BODY_MM = 1.0  # joints of a file and of its parameters differ by less wher
 class Track:
     """A motion from a file, L frames, metres, y up: a fit's, or the truth.
 
-    joints (L, 22, 3); given (L, J, 3): what it was fitted to; parameters: betas (B,) or (L, B), thetas (L, 24, 3) and
-    transl (L, 3), and the body they move. What the file does not have, or needs a body that is not at hand, is None.
+    joints (L, 22, 3); given (L, J, 3): what it was fitted to; parameters: betas (B,) or (L, B), thetas (L, 24, 3), or
+    of all joints of a body with fingers, and transl (L, 3), and the body they move. What the file does not have, or
+    needs a body that is not at hand, is None.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Bodies:
         body = self.bodies.get(name)
         if body is not None and offsets is not None:
             body = adapted(body, torch.from_numpy(offsets))
-        if body is not None and parameters[0].shape[-1] == body.num_betas:
+        betas, thetas, _ = parameters
+        if body and betas.shape[-1] == body.num_betas and thetas.shape[-2] in (len(SMPL_PARENTS), body.num_joints):
             found = body.joints(*parameters)[:, :BODY_JOINTS]
             if joints is None or joint_errors_mm(found, joints).max() < SAME_BODY_MM:
                 return body
@@ -162,11 +165,12 @@ def _read_input(track: Track, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _parameters(path: Path, arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    poses = _numbers(path, arrays, "poses", (None, 72))
+    width = arrays["poses"].shape[-1]
+    poses = _numbers(path, arrays, "poses", (None, width if width in POSE_WIDTHS else POSE_WIDTHS[0]))
     transl = _numbers(path, arrays, "trans", (len(poses), 3))
     betas = _numbers(path, arrays, "betas", (None,) if arrays["betas"].ndim == 1 else (len(poses), None))
     betas, poses, transl = (torch.tensor(values, dtype=torch.float32) for values in (betas, poses, transl))
-    return betas, poses.unflatten(-1, (24, 3)), transl
+    return betas, poses.unflatten(-1, (-1, 3)), transl
 
 
 def _open(path: Path) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fitting.curves import curve_rows, log_curves, write_csv
 from fitting.export import DEFAULT_FORMATS, check_formats, export, per_clip
 from fitting.export.atomic import atomic_path
+from fitting.fingers import lacks_fingers, left_out
 from fitting.folder import check_folder, check_space
 from fitting.joint_errors import added, error_counts, write_counts
 from fitting.journal import Entry, Journal, by_content, clip_name, fingerprint
@@ -93,6 +94,8 @@ class FitWriter(Callback):
             self.processes = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
         todo = self._agreed(trainer, pl_module.hparams.get("preset"))
         data.motions = [motion for motion in self.motions if clip_name(motion) in todo]
+        if trainer.is_global_zero and lacks_fingers(pl_module.body, data.motions):
+            say(left_out(pl_module.body))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """SIGTERM ends the run after the clip at hand. Lightning's handler goes on, and waits for all processes."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from models.errors import InputError
 from models.rotations import axis_angle_to_matrix
@@ -96,18 +97,26 @@ class BodyModel(nn.Module):
         """betas (..., B) -> vertices (..., V, 3) of the rest pose."""
         return self.v_template + self._blend(self.shapedirs, betas)
 
-    def full_rotations(self, thetas: Tensor) -> Tensor:
-        """thetas (..., 24, 3) -> local rotations (..., J, 3, 3) of every joint of the file.
+    @property
+    def has_fingers(self) -> bool:
+        """Whether it is an SMPL-H or SMPL-X body, whose last 30 joints are fingers."""
+        return self.num_joints > len(SMPL_PARENTS)
 
-        SMPL-H and SMPL-X take the 22 body joints; their fingers stay at the file's mean, jaw and eyes at rest.
+    def full_rotations(self, thetas: Tensor) -> Tensor:
+        """thetas (..., 24, 3), or (..., J, 3) of every joint of the file -> all its local rotations (..., J, 3, 3).
+
+        Of SMPL's 24, SMPL-H and SMPL-X take the 22 body joints; their fingers are at the file's mean, jaw and eyes at
+        rest. Raises InputError for another number of joints.
         """
-        if self.num_joints == len(SMPL_PARENTS):
+        if thetas.shape[-2] == self.num_joints:
             return axis_angle_to_matrix(thetas)
+        if thetas.shape[-2] != len(SMPL_PARENTS):
+            raise InputError(f"thetas of {thetas.shape[-2]} joints: the body {self.name} has {self.num_joints}.")
         fixed = self.fixed_thetas.expand(*thetas.shape[:-2], -1, 3)
         return axis_angle_to_matrix(torch.cat((thetas[..., :BODY_JOINTS, :], fixed), -2))
 
     def joints(self, betas: Tensor, thetas: Tensor, transl: Tensor) -> Tensor:
-        """betas (..., B), thetas (..., 24, 3), transl (..., 3) -> joints (..., J, 3), from the skeleton alone.
+        """betas (..., B), thetas (..., 24 or J, 3), transl (..., 3) -> joints (..., J, 3), from the skeleton alone.
 
         betas may lack the frame axis: (B,) with thetas (L, 24, 3), or (clips, B) with (clips, L, 24, 3).
         """
@@ -193,6 +202,13 @@ def _levels(parents: tuple[int, ...], device: torch.device) -> tuple[list[tuple[
     index = partial(torch.tensor, device=device)
     with torch.inference_mode(False):  # made inside inference mode, they could not serve a later gradient
         return [tuple(map(index, level)) for level in levels], index([written.index(j) for j in range(len(parents))])
+
+
+def smpl_thetas(thetas: Tensor) -> Tensor:
+    """thetas (..., J, 3) of SMPL, SMPL-H or SMPL-X -> SMPL's (..., 24, 3), hands at rest where fingers were posed."""
+    if thetas.shape[-2] == len(SMPL_PARENTS):
+        return thetas
+    return pad(thetas[..., :BODY_JOINTS, :], (0, 0, 0, len(SMPL_PARENTS) - BODY_JOINTS))
 
 
 def _with_frame_axis(betas: Tensor, thetas: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.body import BodyModel
-from models.skeleton import FINGERS, LANDMARKS, SMPL_JOINTS, SMPL_PARENTS
+from models.skeleton import FINGERS, LANDMARKS, SMPL_JOINTS
 
 # The outermost vertex of the skin that its joint carries, in this direction of the rest pose (y up, facing +z).
 OUTERMOST = {
@@ -42,10 +42,9 @@ def landmark(body: BodyModel, name: str) -> tuple[int, Tensor, Tensor] | None:
 
 def _own_joint(body: BodyModel, name: str) -> int | None:
     """The index of a hand or finger among the body's own joints, if it has it."""
-    plain = body.num_joints == len(SMPL_PARENTS)
     if name in FINGERS:  # the last of SMPL-H's and SMPL-X's joints
-        return None if plain else body.num_joints - len(FINGERS) + FINGERS.index(name)
-    return SMPL_JOINTS.index(name) if plain else None
+        return body.num_joints - len(FINGERS) + FINGERS.index(name) if body.has_fingers else None
+    return None if body.has_fingers else SMPL_JOINTS.index(name)
 
 
 def landmarks(body: BodyModel, names: Sequence[str]) -> tuple[list[str], tuple[int, ...], Tensor, Tensor]:

@@ -30,6 +30,7 @@ def rot2xyz(
 ) -> Tensor:
     """rotations (..., T, 24, F), root first -> joints (..., T, J, 3) or vertices (..., T, V, 3), metres, in the world.
 
+    Of a body with fingers they may be those of all its joints, (..., T, J, F).
     pose_rep: rot6d (F = 6, rows), rotvec (3, radians), rotquat (4, wxyz) or rotmat (9, row by row).
     jointstype: smpl (joints) or vertices. betas (..., B) or (..., T, B).
     transl (..., T, 3) is SMPL's, added last: pelvis = rest pelvis(betas) + transl.
@@ -37,16 +38,16 @@ def rot2xyz(
     """
     if jointstype not in JOINTSTYPES:
         raise InputError(f"jointstype {jointstype!r}: known are {', '.join(JOINTSTYPES)}.")
-    return JOINTSTYPES[jointstype](body, betas, _to_thetas(rotations, pose_rep), transl)
+    return JOINTSTYPES[jointstype](body, betas, _to_thetas(rotations, pose_rep, (24, body.num_joints)), transl)
 
 
-def _to_thetas(rotations: Tensor, pose_rep: str, joints: int = 24) -> Tensor:
-    """rotations (..., joints, F) in a form of POSE_REPS -> axis-angle (..., joints, 3); InputError for others."""
+def _to_thetas(rotations: Tensor, pose_rep: str, joints: tuple[int, ...]) -> Tensor:
+    """rotations (..., J, F), J one of `joints`, in a form of POSE_REPS -> axis-angle (..., J, 3); else InputError."""
     if pose_rep not in POSE_REPS:
         raise InputError(f"pose_rep {pose_rep!r}: known are {', '.join(POSE_REPS)}.")
     size, to_axis_angle = POSE_REPS[pose_rep]
-    if rotations.shape[-2:] != (joints, size):
-        raise InputError(f"{pose_rep} of shape {tuple(rotations.shape)}: expected (..., {joints}, {size}).")
+    if rotations.shape[-2] not in joints or rotations.shape[-1] != size:
+        raise InputError(f"{pose_rep} of shape {tuple(rotations.shape)}: expected (..., {joints[0]}, {size}).")
     return to_axis_angle(rotations)
 
 
@@ -77,7 +78,7 @@ def mdm_rot2xyz(
     x = x.permute(0, 3, 1, 2)  # (batch, T, rows, F)
     mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
     rotations = (x[:, :, :-1] if translation else x)[mask]
-    thetas = _to_thetas(rotations, pose_rep, joints=24 if glob_rot is None else 23)
+    thetas = _to_thetas(rotations, pose_rep, (24 if glob_rot is None else 23,))
     if glob_rot is not None:
         thetas = torch.cat((glob_rot.expand(len(thetas), 1, 3), thetas), 1)
     if betas is None:

@@ -42,13 +42,14 @@ FINGERS = tuple(
 )
 BODY = SMPL_JOINTS[:22]
 # Points of the body besides its 22 joints that a file's joints may show, and the joint that carries each
-# (models/landmarks.py says where they lie). Knuckles only where the body has fingers.
+# (models/landmarks.py says where they lie). Fingers only where the body has them; knuckles are carried by the wrist.
 LANDMARKS = {"mid_hip": "pelvis", "head_top": "head", "nose": "head"}
 for _side in ("left", "right"):
     LANDMARKS |= {f"{_side}_ear": "head", f"{_side}_heel": f"{_side}_ankle", f"{_side}_hand": f"{_side}_wrist"}
     LANDMARKS |= {f"{_side}_{toe}_toe": f"{_side}_foot" for toe in ("big", "small")}
 LANDMARKS |= {name: f"{name.split('_')[0]}_wrist" for name in FINGERS if name.endswith("1")}
-POINTS = (*BODY, *LANDMARKS)
+PHALANGES = {f"{name[:-1]}{i}": f"{name[:-1]}{i - 1}" for name in FINGERS if name.endswith("1") for i in (2, 3)}
+POINTS = (*BODY, *LANDMARKS, *PHALANGES)  # PHALANGES: the joints of a finger behind its knuckle, and what each hangs on
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,8 @@ def hung(shows: Sequence[str | None]) -> tuple[int, ...]:
 
     The middle of the hips stands in for a pelvis that is not shown.
     """
-    above = (
-        dict(zip(SMPL_JOINTS, (None, *(SMPL_JOINTS[parent] for parent in SMPL_PARENTS[1:])), strict=True)) | LANDMARKS
-    )
+    above = dict(zip(SMPL_JOINTS, (None, *(SMPL_JOINTS[parent] for parent in SMPL_PARENTS[1:])), strict=True))
+    above |= LANDMARKS | PHALANGES
     index = {point: i for i, point in enumerate(shows) if point is not None}
     index.setdefault("pelvis", index.get("mid_hip", -1))
     parents = []
@@ -126,18 +126,12 @@ def _by_name(name: str, joints: tuple[str, ...], others: dict[str, str | None], 
     return Skeleton(name, joints, hung(shows), shows, **about)
 
 
-_SMPLH = BODY + FINGERS
 SKELETONS = {
     s.name: s
     for s in (
         Skeleton("humanml3d", BODY, SMPL_PARENTS[:22], BODY),
         Skeleton("smpl", SMPL_JOINTS, SMPL_PARENTS, SMPL_JOINTS),
-        Skeleton(
-            "smplh",
-            _SMPLH,
-            SMPL_PARENTS[:22] + _finger_parents(),
-            tuple(joint if joint in POINTS else None for joint in _SMPLH),
-        ),
+        Skeleton("smplh", BODY + FINGERS, SMPL_PARENTS[:22] + _finger_parents(), BODY + FINGERS),
         replace(_by_name("kit", KIT_JOINTS, KIT_SHOWS, unit=0.001, fps=12.5), parents=KIT_PARENTS),
         _by_name("body25", BODY25_JOINTS, BODY25_SHOWS, fps=30.0, alone=False),
         _by_name("h36m", H36M_JOINTS, H36M_SHOWS, fps=50.0, alone=False),

@@ -30,6 +30,43 @@ def smplh_arrays() -> Arrays:
     return _with_fingers(smpl_arrays(), SKELETONS["smplh"].parents)
 
 
+# Knuckle and tip of the embedded body's left fingers at rest, in metres, in the order of SMPL-H's fingers
+LEFT_FINGERS = np.array(
+    [
+        [[0.830, 0.219, -0.035], [0.912, 0.197, -0.030]],
+        [[0.833, 0.219, -0.060], [0.920, 0.203, -0.070]],
+        [[0.820, 0.216, -0.097], [0.902, 0.200, -0.112]],
+        [[0.828, 0.219, -0.080], [0.916, 0.205, -0.090]],
+        [[0.760, 0.212, -0.022], [0.836, 0.168, 0.018]],
+    ]
+)
+ALONG = np.array([0, 0.4, 0.7])[:, None]  # where a finger's three joints lie between knuckle and tip
+MEAN_BEND = np.radians([20, 30, 20])
+
+
+def handed_arrays() -> Arrays:
+    """52 joints with the fingers where the embedded body's mesh has them; the mean hand bends them a little."""
+    arrays = smplh_arrays() | {"posedirs": np.zeros((6890, 3, 9 * 51), np.float32)}
+    vertices, weights, regressor = arrays["v_template"], arrays["weights"], arrays["J_regressor"]
+    left = LEFT_FINGERS[:, :1] + ALONG * (LEFT_FINGERS[:, 1:] - LEFT_FINGERS[:, :1])
+    ends = np.concatenate((left[:, 1:], LEFT_FINGERS[:, 1:]), 1)
+    for first, wrist, sign in ((22, 20, 1), (37, 21, -1)):
+        joints, middles = (x.reshape(15, 3) * [sign, 1, 1] for x in (left, (left + ends) / 2))
+        skin = np.flatnonzero(weights[:, first : first + 15].sum(1) > 0.5)
+        known = np.concatenate((vertices[skin].T, np.ones((1, len(skin)))))  # affine: the joints go with the skin
+        regressor[first : first + 15] = 0
+        regressor[first : first + 15, skin] = (np.linalg.pinv(known) @ np.concatenate((joints.T, np.ones((1, 15))))).T
+        palm = (regressor[wrist] @ vertices + joints[3]) / 2
+        nearest = np.linalg.norm(vertices[:, None] - np.vstack((middles, palm)), axis=-1).argmin(1)
+        whole = weights[:, first : first + 15].sum(1)
+        weights[:, first : first + 15] = 0
+        weights[range(len(vertices)), np.array([*range(first, first + 15), wrist])[nearest]] += whole
+        mean = np.zeros((5, 3, 3))
+        mean[:4, :, 2] = -sign * MEAN_BEND
+        arrays[f"hands_mean{'l' if sign > 0 else 'r'}"] = mean.flatten()
+    return arrays
+
+
 def smplx_arrays() -> Arrays:
     """55 joints and, as smplx insists, SMPL-X's count of vertices (some of ours twice), 10 expressions after betas."""
     face = (15, 15, 15)

@@ -17,7 +17,7 @@ def hik(result: "FitResult") -> dict[str, list]:
     joint_map: names of the first 22 joints of thetas; thetas (1, L, 24, 3): degrees of R = Rx Ry Rz, each joint against
     its parent in SMPL's rest pose, whose axes are the world's; root_translation (1, L, 3): the pelvis, metres, y up.
     """
-    degrees = matrix_to_euler(axis_angle_to_matrix(result.thetas)).rad2deg()
+    degrees = matrix_to_euler(axis_angle_to_matrix(result.smpl_thetas)).rad2deg()
     return {
         "joint_map": list(HUMANIK),
         "thetas": [degrees.tolist()],

@@ -33,7 +33,7 @@ RADIUS = 0.04  # of the spheres that give bodies a mass, metres
 
 def qpos(result: "FitResult") -> np.ndarray:
     """(L, 76): pelvis in metres, z up; its quaternion wxyz; radians of R = Rx Ry Rz for the bodies of `columns`."""
-    rotations = axis_angle_to_matrix(result.thetas)
+    rotations = axis_angle_to_matrix(result.smpl_thetas)
     pelvis = result.joints()[:, 0] @ Z_UP.mT
     hinges = matrix_to_euler(rotations)[:, depth_first(SMPL_PARENTS)[1:]].flatten(1)
     return torch.cat((pelvis, matrix_to_quaternion(Z_UP @ rotations[:, 0]), hinges), 1).numpy(force=True)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def amass(result: "FitResult") -> dict[str, np.ndarray]:
     """The arrays of the file: L frames, metres, radians, y up (AMASS' own recordings are z up), world of the input.
 
-    poses (L, 72): axis-angle of the 24 joints, root first; trans (L, 3): SMPL's transl, so that the pelvis is the rest
+    poses (L, 72): axis-angle of the 24 joints, root first, or (L, 156) of SMPL-H's 52 joints and (L, 165) of SMPL-X's
+    55 where fingers were fitted; trans (L, 3): SMPL's transl, so that the pelvis is the rest
     pelvis of betas + trans; betas (B,), or (L, B) for one shape a frame; gender; mocap_framerate and mocap_frame_rate:
     both spellings are in use; joints (L, 22, 3) of the fit; text; body: name of the body that betas belong to. What it
     was fitted to, absent when the input was rotations: joints_input (L, J, 3), NaN where nothing was given; filled

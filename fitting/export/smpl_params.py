@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from models.rotations import axis_angle_to_rot6d
+
 if TYPE_CHECKING:
     from fitting.result import FitResult
 
@@ -15,12 +17,12 @@ def smpl_params(result: "FitResult") -> dict[str, object]:
     """The dict of the file, frames last: L frames, V vertices, F faces, metres, y up, world of the input.
 
     motion (25, 6, L): thetas and, as row 24, the pelvis position and three zeros; thetas (24, 6, L): rot6d rows,
-    root first; root_translation (3, L): the fitted pelvis in the world; faces (F, 3) uint32; vertices (V, 3, L); text;
-    length: L; and what MDM's file lacks: betas (B,), or (L, B) for one shape a frame; transl (3, L): SMPL's, which is
-    root_translation minus the rest pelvis of betas; fps; body: name of the body that betas belong to; joint_offsets
-    (22, 3) of an adapted skeleton, metres. float32 numpy.
+    root first, without fingers, which vertices alone show; root_translation (3, L): the fitted pelvis in the world;
+    faces (F, 3) uint32; vertices (V, 3, L); text; length: L; and what MDM's file lacks: betas (B,), or (L, B) for one
+    shape a frame; transl (3, L): SMPL's, which is root_translation minus the rest pelvis of betas; fps; body: name of
+    the body that betas belong to; joint_offsets (22, 3) of an adapted skeleton, metres. float32 numpy.
     """
-    thetas = _frames_last(result.rot6d)
+    thetas = _frames_last(axis_angle_to_rot6d(result.smpl_thetas))
     pelvis = _frames_last(result.joints()[:, 0])
     row24 = np.concatenate([pelvis, np.zeros_like(pelvis)])[None]
     offsets = result.body.joint_offsets

@@ -73,7 +73,7 @@ PARAMS = {
     **FPS,
 }
 FITTED = {
-    "poses": ("frames, numbers", "axis-angle of the 24 joints x 3, radians, root first"),
+    "poses": ("frames, numbers", "axis-angle of 24 joints x 3 (52 or 55 with fingers), radians, root first"),
     "trans": ("frames, xyz", "SMPL's transl, metres: pelvis = rest pelvis of betas + trans"),
     "joints": ("frames, joints, xyz", "SMPL's first 22 joints of the fit, metres"),
     "joints_input": ("frames, joints, xyz", "what was fitted to, metres"),

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 
 from fitting.export.atomic import atomic_path
-from models.skeleton import SMPL_PARENTS
+from models.skeleton import SMPL_PARENTS, hung
 
 HERE = Path(__file__).parent
 PAGE = "page.html"
@@ -79,6 +79,7 @@ def clip_data(clip: dict, folder: Path, curves: list[dict]) -> dict:
     with np.load(folder / file_of(clip, ".npz")) as file:
         joints = file["joints"]
         given = file["joints_input"] if "joints_input" in file else None
+        above = None if given is None else hung(file["shows"].tolist())
     glb = (folder / file_of(clip, ".glb")).read_bytes()
     data = {name: clip[name] for name in ("text", "status", "message", "frames", "fps")}
     return data | {
@@ -91,13 +92,8 @@ def clip_data(clip: dict, folder: Path, curves: list[dict]) -> dict:
         "joints": in_base64(joints),
         "parents": SMPL_PARENTS[: joints.shape[1]],
         "input": None if given is None else in_base64(given),
-        "input_parents": None if given is None else bones(given.shape[1]),
+        "input_parents": above,
     }
-
-
-def bones(joints: int) -> tuple[int, ...]:
-    """Parents of an input's joints: of SMPL's first 22 or 24; others are drawn as points."""
-    return SMPL_PARENTS[:joints] if joints in (22, 24) else (-1,) * joints
 
 
 def file_of(clip: dict, suffix: str) -> str:

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.skeleton import Skeleton
+from models.skeleton import FINGERS, Skeleton
 
 COLOUR = (0.80, 0.30, 0.06)  # the reference draws what was generated in orange
 BALL, TUBE = 0.032, 0.020  # radii in metres
+FINE = 0.25  # of them, for fingers
 SIDES = 8  # of a tube
 GOLDEN = (1 + 5**0.5) / 2
 _CORNERS = [(0, a, b * GOLDEN) for a in (-1, 1) for b in (-1, 1)]
@@ -34,6 +35,7 @@ class StickFigure:
         somewhere = joints[self.seen].mean(0) if self.seen.any() else joints.new_zeros(3)
         self.joints = torch.where(self.seen[..., None], joints, somewhere)
         self.bones = [(joint, parent) for joint, parent in enumerate(skeleton.parents) if parent >= 0]
+        self.thick = torch.tensor([FINE if point in FINGERS else 1.0 for point in skeleton.shows])[:, None]
         self._ball, faces = _ball()
         balls = _repeated(faces, len(self._ball), len(skeleton.joints))
         tubes = _repeated(_tube_faces(), 2 * SIDES, len(self.bones)) + len(self._ball) * len(skeleton.joints)
@@ -45,10 +47,13 @@ class StickFigure:
     def vertices(self, frames: slice | Tensor) -> Tensor:
         """(frames, V, 3) metres; of what is not seen all in one point."""
         joints, seen = self.joints[frames], self.seen[frames, :, None]
-        balls = joints[:, :, None] + BALL * seen[..., None] * self._ball.to(joints)
+        thick = self.thick.to(joints)
+        balls = joints[:, :, None] + BALL * (thick * seen)[..., None] * self._ball.to(joints)
         child, parent = zip(*self.bones, strict=True)
         both = seen[:, child] & seen[:, parent]
-        tubes = _tubes(torch.where(both, joints[:, child], joints[:, parent]), joints[:, parent], TUBE * both)
+        tubes = _tubes(
+            torch.where(both, joints[:, child], joints[:, parent]), joints[:, parent], TUBE * both * thick[list(child)]
+        )
         return torch.cat((balls.flatten(1, 2), tubes.flatten(1, 2)), 1)
 
     def across(self) -> Tensor:

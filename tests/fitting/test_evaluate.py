@@ -172,7 +172,7 @@ BAD = {
     "no archive": (lambda walk, folder: [folder / "text.npz"], "cannot be read"),
     "no result": (lambda walk, folder: [change(walk, folder / "a.npz", trans=None)], "it has no trans"),
     "pickle": (lambda walk, folder: [change(walk, folder / "a.npz", poses=np.array([{}]))], "plain arrays"),
-    "shape": (lambda walk, folder: [change(walk, folder / "a.npz", poses=np.zeros((12, 156)))], "(12, 156)"),
+    "shape": (lambda walk, folder: [change(walk, folder / "a.npz", poses=np.zeros((12, 150)))], "(12, 150)"),
     "frames": (lambda walk, folder: [change(walk, folder / "a.npz", poses=np.zeros((9, 72)))], "9 of poses"),
     "NaN": (lambda walk, folder: [change(walk, folder / "a.npz", joints=np.full((12, 22, 3), np.nan))], "not finite"),
     "fps": (lambda walk, folder: [change(walk, folder / "a.npz", mocap_frame_rate=np.array(0.0))], "above 0"),

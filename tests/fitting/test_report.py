@@ -18,7 +18,7 @@ CLIP = {
     "name", "source", "sample", "repetition", "text", "frames", "fps", "status", "message", "iterations", "energy",
     "mpjpe_mm", "max_joint_error_mm", "bone_length_change_percent", "jerk_in", "jerk_out", "foot_skate_ratio_in",
     "foot_skate_ratio_out", "penetration_mm", "float_mm", "beyond_limits", "betas", "bone_factors", "files",
-    "unseen_joints", "longest_gap_seconds", "gaps",
+    "finger_error_mm", "unseen_joints", "longest_gap_seconds", "gaps",
 } | set(METRIC_KEYS)  # fmt: skip
 RUN = {"clips", "seconds", "frames_per_second", "device", "preset", "body", "version"}
 MESH = ("penetration_mm", "float_mm", "slip_mm", "sole_height_mm")
