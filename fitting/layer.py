@@ -207,7 +207,7 @@ class Minimum:
         return torch.where(solved[:, None], u, 0), solved
 
     def pull_back(self, slope: Tensor, centre_slope: Tensor) -> tuple[Tensor | None, ...]:
-        """dL/d(unknowns) (members, unknowns) and dL/d(centre) (clips, 3) -> dL/d(joints), dL/d(tensors) of their shapes.
+        """dL/d(unknowns) (members, unknowns) and dL/d(centre) (clips, 3) -> dL/d(joints), dL/d(tensors).
 
         None for a tensor of which the energy is not made, zero for one whose derivative is not finite.
         """

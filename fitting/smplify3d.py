@@ -44,8 +44,9 @@ class SMPLify3D(lightning.LightningModule):
     prior: gmm_08.pkl or an npz of the same form, None = the preset's, which is the own prior unless it was tuned;
     mean_params: neutral_smpl_mean_params.h5, None = the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for
     comparison; adapt_skeleton: fit each clip's bones too, for people outside the body's shape space
-    (fitting/adaptation.py); floor: its height in metres in the input, None = read off each clip's feet. Raises InputError for files that are not what they should be, for adapt_skeleton
-    with a preset of one shape a frame, and for a floor with a preset that has no terms on feet.
+    (fitting/adaptation.py); floor: its height in metres in the input, None = read off each clip's feet.
+    Raises InputError for files that are not what they should be, for adapt_skeleton with a preset of one shape a frame,
+    and for a floor with a preset that has no terms on feet.
     """
 
     def __init__(

@@ -143,8 +143,8 @@ class TruthData(LightningDataModule):
 
     def __init__(
         self,
-        train: list[str] = [],  # noqa: B006: jsonargparse shows it
-        val: list[str] = [],  # noqa: B006
+        train: Sequence[str] = (),
+        val: Sequence[str] = (),
         keyed: int = 0,
         val_keyed: int = 0,
         up: str = "y",
@@ -175,7 +175,9 @@ class TruthData(LightningDataModule):
             self.clips[use] = read + [keyed_truth(first + number) for number in range(self.keyed[use])]
         shortest = min(clip.length for clip in self.clips["train"])
         if shortest < self.frames:
-            raise InputError(f"a clip has {shortest} frames at 20 a second, less than a window: --data.frames {shortest}")
+            raise InputError(
+                f"a clip has {shortest} frames at 20 a second, less than a window: --data.frames {shortest}"
+            )
         self.clips["val"] = self.clips["val"] or self.clips["train"]
 
     def train_dataloader(self) -> DataLoader:

@@ -1,8 +1,8 @@
 """Tuning of a fit: weights, widths, trust in joints and the pose prior moved down the error of the mesh.
 
-    RUN/config.yaml                   every setting
-    RUN/logs/version_N/metrics.csv    the errors and every number that is learned
-    RUN/tuned.yaml, tuned_prior.npz   what `thetafit fit --preset RUN/tuned.yaml` takes; the best so far
+RUN/config.yaml                   every setting
+RUN/logs/version_N/metrics.csv    the errors and every number that is learned
+RUN/tuned.yaml, tuned_prior.npz   what `thetafit fit --preset RUN/tuned.yaml` takes; the best so far
 """
 
 import math
@@ -44,7 +44,7 @@ class Tuning(LightningModule):
         preset: str = "careful",
         body: str | None = None,
         prior: str | None = None,
-        learn: list[Learned] = ["numbers", "confidence", "means", "spread"],  # noqa: B006: jsonargparse shows it
+        learn: Sequence[Learned] = ("numbers", "confidence", "means", "spread"),
         lr: float = 0.05,
         pull: float = 1e-5,
     ):
@@ -107,7 +107,7 @@ class Tuning(LightningModule):
         data, factors = self.trainer.datamodule, self.knobs.table()
         said = ", ".join(f"{name} x {factors[name]:.2f}" for name in self.knobs.names)
         return [
-            f"Tuned from preset {self.hparams.preset} by `python train.py fit`; config.yaml beside it has every setting.",
+            f"Tuned from preset {self.hparams.preset} by `python train.py fit`; every setting: config.yaml beside it.",
             f"{self.global_step} steps on {len(data.clips['train'])} clips. Vertices of {len(data.clips['val'])} "
             f"validation clips: {self.before:.2f} -> {self.lowest:.2f} mm.",
             f"Last stage: {said}.",

@@ -24,7 +24,10 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Parameters:
-    """A motion of L frames, float64, axes as in the file: thetas (L, 24, 3) axis-angle, betas (B,), transl (L, 3) metres."""
+    """A motion of L frames, float64, axes as in the file.
+
+    thetas (L, 24, 3) axis-angle in radians, root first; betas (B,); transl (L, 3) metres.
+    """
 
     name: str
     thetas: np.ndarray
@@ -35,9 +38,7 @@ class Parameters:
     def every(self, fps: float) -> "Parameters":
         """Every n-th frame, so that about `fps` frames a second are left."""
         stride = max(round(self.fps / fps), 1)
-        return Parameters(
-            self.name, self.thetas[::stride], self.betas, self.transl[::stride], self.fps / stride
-        )
+        return Parameters(self.name, self.thetas[::stride], self.betas, self.transl[::stride], self.fps / stride)
 
 
 def read_parameters(path: str | Path) -> Parameters:
