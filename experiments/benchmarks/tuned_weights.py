@@ -5,8 +5,9 @@
 
 The twenty known cuts of tests/known.py come from thirteen files. Preset `careful` is tuned by
 experiments/fitter/weights.yaml on the cuts of every second file and tested on the others, the other way round, and
-tuned on keyed motion and tested on all cuts. Millimetres, means over clips; core vertices leave out what neck, head and hands carry. `noisy` has 4 cm of
-noise on every coordinate. The run folders, presets in them, are kept below --out.
+tuned on keyed motion and tested on all cuts. Millimetres, means over clips; core vertices leave out what neck, head and
+hands carry. `noisy` has 4 cm of noise on every coordinate. The run folders, presets in them, are kept below --out.
+Options that are not known here go to train.py.
 """
 
 import argparse
@@ -45,24 +46,11 @@ def cases(paths: list[Path]) -> dict[str, tuple[list[Path], list[Path]]]:
 
 def tune(paths: list[Path], folder: Path, options: list[str]) -> Path:
     """Run the config on these truths; the tuned preset."""
-    given = [
-        "--data.train",
-        json.dumps([str(path.resolve()) for path in paths]),
-        "--data.keyed",
-        "0",
-        "--data.val_keyed",
-        "0",
-    ]
-    words = [
-        "fit",
-        "-c",
-        str(CONFIG),
-        "--trainer.default_root_dir",
-        str(folder.resolve()),
-        *(given if paths else []),
-        *options,
-    ]
-    subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, check=True)
+    words = ["fit", "-c", str(CONFIG), "--trainer.default_root_dir", str(folder.resolve())]
+    if paths:
+        words += ["--data.train", json.dumps([str(path.resolve()) for path in paths])]
+        words += ["--data.keyed", "0", "--data.val_keyed", "0"]
+    subprocess.run([sys.executable, "train.py", *words, *options], cwd=ROOT, check=True)
     return folder / "tuned.yaml"
 
 
@@ -99,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tuned"), metavar="DIR", help="run folders")
     parser.add_argument("--only", choices=["even", "odd", "keyed"], help="one case, instead of all")
     parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="where the figures go")
-    args, options = parser.parse_known_args()  # the rest goes to train.py
+    args, options = parser.parse_known_args()
     torch.set_num_threads(1)
     write(args.out / "known", 0.0, 0)
     body, rows = BodyModel.load(), {}
