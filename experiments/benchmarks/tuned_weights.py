@@ -90,13 +90,20 @@ def main() -> None:
     args, options = parser.parse_known_args()
     torch.set_num_threads(1)
     write(args.out / "known", 0.0, 0)
-    body, rows = BodyModel.load(), {}
+    body = BodyModel.load()
     for name, (learned, tested) in cases(sorted((args.out / "known" / "truth").glob("*.npz"))).items():
         if args.only in (None, name):
             preset = tune(learned, args.out / name, options)
-            rows[name] = {"tuned_on": len(learned)} | compare(preset, [read_truth(str(path), body) for path in tested])
-            print(name, json.dumps(rows[name], indent=1), flush=True)
-    args.json.write_text(json.dumps({"config": os.path.relpath(CONFIG, ROOT), "cases": rows}, indent=1) + "\n")
+            row = {"tuned_on": len(learned)} | compare(preset, [read_truth(str(path), body) for path in tested])
+            print(name, json.dumps(row, indent=1), flush=True)
+            keep(args.json, name, row)
+
+
+def keep(path: Path, name: str, row: dict) -> None:
+    """Put a case's figures into the file, beside those of other cases."""
+    content = json.loads(path.read_text()) if path.is_file() else {"config": os.path.relpath(CONFIG, ROOT), "cases": {}}
+    content["cases"][name] = row
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
