@@ -49,13 +49,16 @@ class Tuning(LightningModule):
         pull: float = 1e-5,
     ):
         """preset, body, prior: where it starts, as for a fit; learn: what moves; lr: Adam's step, of numbers without
-        units. Raises InputError for an lr that is not above, or a pull that is below, zero, and for nothing to learn.
+        units. Raises InputError for an lr that is not above, or a pull that is below, zero, for nothing to learn, and
+        for a preset of one shape a frame.
         """
         super().__init__()
         if not learn or lr <= 0 or pull < 0:
             raise InputError(f"learn {learn}: at least one; lr {lr}: above 0; pull {pull}: at least 0")
         self.save_hyperparameters()
         self.fitter = SMPLify3D(body, preset, prior)
+        if self.fitter.preset.shape == "frame":
+            raise InputError(f"preset {preset!r} has one shape a frame; one shape a clip can be tuned: try careful.")
         self.precise = BodyModel.load(body, dtype=torch.float64)
         self.knobs = Knobs(self.fitter.preset, self.fitter.prior)
         for name, parameter in self.knobs.named_parameters():

@@ -88,6 +88,7 @@ def test_what_is_not_learned_stays():
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
         (["--model.preset=sloppy"], "sloppy"),
+        (["--model.preset=reference"], "one shape a frame"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(options, word, capsys):
