@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from models.tools.anatomy import AXES_FLIPPED_BY_MIRROR, mirrored
 
 FPS = 20.0
 KEYED_TAKES = 3_000_000  # the first seed, far from those that motion models are trained and measured on
+LONGEST_KEYED = 100  # frames of a window: most performances last two to nine seconds
 PEOPLE = 0.8  # standard deviation of keyed people's betas
 
 
@@ -69,7 +72,10 @@ def as_truth(clips: Sequence[Truth]) -> Truth:
 
 
 def read_truth(path: str, body: BodyModel, up: str = "y") -> Truth:
-    """One clip from a file of models.parameters, about 20 frames a second, y up. up: the file's axis, "y" or "z"."""
+    """One clip from a file of models/parameters.py, y up. up: the file's axis, "y" or "z".
+
+    Every n-th frame of it, so that there are about 20 a second, and taken for 20.
+    """
     motion = read_parameters(path).every(FPS)
     return of_parameters(motion, body, up)
 
@@ -114,11 +120,11 @@ class Windows(Dataset):
     noise: the largest deviation, metres. What a number gives depends on (seed, number).
     """
 
-    def __init__(self, clips: Sequence[Truth], frames: int, count: int, noise: float, seed: int):
-        self.clips, self.size, self.count, self.noise, self.seed = clips, frames, count, noise, seed
+    def __init__(self, clips: Sequence[Truth], frames: int, number: int, noise: float, seed: int):
+        self.clips, self.size, self.number, self.noise, self.seed = clips, frames, number, noise, seed
 
     def __len__(self) -> int:
-        return self.count
+        return self.number
 
     def __getitem__(self, number: int) -> Truth:
         """Clips take turns, so that each is seen equally often."""
@@ -135,7 +141,8 @@ class Windows(Dataset):
 class TruthData(LightningDataModule):
     """Windows to train on, whole clips to validate on.
 
-    train, val: files of models/parameters.py; keyed, val_keyed: how many of the project's own performances besides;
+    train, val: files of models/parameters.py; keyed, val_keyed: how many of the project's own performances, not
+    shorter than a window, besides;
     up: axis of the files that points up, "y" (a fit's npz, AIST++) or "z" (AMASS); frames, clips: of a batch; steps:
     batches of an epoch; noise: metres, the largest deviation of noise on the joints of half the windows. Without val
     files or performances the training's clips are validated on.
@@ -162,6 +169,8 @@ class TruthData(LightningDataModule):
         if min(clips, steps) < 1 or frames < 8 or noise < 0 or up not in ("y", "z"):
             sizes = f"clips {clips}, steps {steps}: at least 1; frames {frames}: at least 8; noise {noise}: at least 0"
             raise InputError(f"{sizes}; up {up!r}: y or z")
+        if (keyed or val_keyed) and frames > LONGEST_KEYED:
+            raise InputError(f"frames {frames}: few of the performances last as long; at most {LONGEST_KEYED}")
         self.files, self.keyed = {"train": train, "val": val}, {"train": keyed, "val": val_keyed}
         self.up, self.frames, self.batch, self.steps = up, frames, clips, steps
         self.noise, self.body, self.seed = noise, body, seed
@@ -169,16 +178,24 @@ class TruthData(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read the files, perform the takes. Raises InputError for a training clip shorter than a window."""
         body = BodyModel.load(self.body)
-        self.clips = {}
-        for use, first in (("train", 0), ("val", self.keyed["train"])):
-            read = [read_truth(path, body, self.up) for path in self.files[use]]
-            self.clips[use] = read + [keyed_truth(first + number) for number in range(self.keyed[use])]
+        performed = (clip for clip in map(keyed_truth, count()) if clip.length >= self.frames)
+        self.clips = {
+            use: [read_truth(path, body, self.up) for path in self.files[use]]
+            + list(islice(performed, self.keyed[use]))
+            for use in ("train", "val")
+        }
         shortest = min(clip.length for clip in self.clips["train"])
         if shortest < self.frames:
             raise InputError(
                 f"a clip has {shortest} frames at 20 a second, less than a window: --data.frames {shortest}"
             )
         self.clips["val"] = self.clips["val"] or self.clips["train"]
+
+    def sources(self, use: str) -> str:
+        """What the clips of a use, "train" or "val", are, in words."""
+        names, keyed = [Path(path).name for path in self.files[use]], self.keyed[use]
+        said = [f"{len(names)} files ({', '.join(names)})"] if names else []
+        return " and ".join(said + ([f"{keyed} performances of the project's own"] if keyed else []))
 
     def train_dataloader(self) -> DataLoader:
         windows = Windows(self.clips["train"], self.frames, self.steps * self.batch, self.noise, self.seed)

@@ -19,7 +19,7 @@ from fitting.data import Motion, collate
 from fitting.export.atomic import atomic_path
 from fitting.knobs import Knobs
 from fitting.layer import fit_layer
-from fitting.preset import Preset, save_preset
+from fitting.preset import save_preset
 from fitting.result import FitResult
 from fitting.smplify3d import SMPLify3D
 from fitting.truth import FPS, Truth
@@ -98,23 +98,29 @@ class Tuning(LightningModule):
                 self.save(Path(self.trainer.default_root_dir))
         print(f"step {self.global_step}: vertices {error:.2f} mm", flush=True)
 
+    @torch.no_grad()
     def save(self, folder: Path) -> None:
         """Write tuned.yaml and tuned_prior.npz."""
-        with atomic_path(folder / f"{NAME}_prior.npz") as temporary, torch.no_grad():
+        with atomic_path(folder / f"{NAME}_prior.npz") as temporary:
             self.knobs.prior(self.fitter.prior).save(temporary)
-        with torch.no_grad():
-            preset = replace(self.knobs.preset(self.fitter.preset), prior=f"{NAME}_prior.npz")
-        save_preset(preset, folder / f"{NAME}.yaml", self._notes(preset))
+        preset = replace(self.knobs.preset(self.fitter.preset), prior=f"{NAME}_prior.npz")
+        save_preset(preset, folder / f"{NAME}.yaml", self._notes())
 
-    def _notes(self, preset: Preset) -> list[str]:
+    def _notes(self) -> list[str]:
+        """Where the preset came from."""
         data, factors = self.trainer.datamodule, self.knobs.table()
-        said = ", ".join(f"{name} x {factors[name]:.2f}" for name in self.knobs.names)
         return [
             f"Tuned from preset {self.hparams.preset} by `python train.py fit`; every setting: config.yaml beside it.",
-            f"{self.global_step} steps on {len(data.clips['train'])} clips. Vertices of {len(data.clips['val'])} "
-            f"validation clips: {self.before:.2f} -> {self.lowest:.2f} mm.",
-            f"Last stage: {said}.",
+            f"{self.global_step} steps on {data.sources('train')}.",
+            f"Vertices of {len(data.clips['val'])} validation clips: {self.before:.2f} -> {self.lowest:.2f} mm.",
+            "Factors of the last stage's numbers:",
+            *(f"  {name} {factors[name]:.3g}" for name in self.knobs.names),
         ]
+
+    def on_train_end(self) -> None:
+        """Say where no preset was written."""
+        if self.lowest == self.before:
+            print(f"No validation was better than preset {self.hparams.preset}: there is no {NAME}.yaml.")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         learned = [parameter for parameter in self.knobs.parameters() if parameter.requires_grad]

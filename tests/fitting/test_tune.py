@@ -62,6 +62,7 @@ def test_a_run_lowers_the_error_and_its_preset_is_taken(tmp_path):
     assert logged == pytest.approx(after["vertex_mm"], abs=1e-3)
     numbers = ("pose_prior.weight", "confidence.neck", "spread.head", "means.head")
     assert {f"learned/{name}" for name in numbers} <= set(rows[0])
+    assert "1 performances of the project's own" in Path("run/tuned.yaml").read_text()
     terms = last_stage(preset)[1].terms
     assert terms["pose_prior"].weight != load_preset("quick").stages["pose"].terms["pose_prior"].weight
     assert (terms["joints"].confidence != 1).any()
@@ -83,7 +84,8 @@ def test_what_is_not_learned_stays():
         (["--data.keyed=0"], "nothing to tune on"),
         (["--data.train=[none.npz]"], "none.npz"),
         (["--data.frames=4"], "frames"),
-        (["--data.frames=1000", "--data.keyed=1"], "window"),
+        (["--data.frames=1000"], "at most 100"),
+        (["--data.train=[short.npz]", "--data.keyed=0", "--data.val_keyed=0"], "12 frames"),
         (["--data.up=x"], "up"),
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
@@ -92,6 +94,8 @@ def test_what_is_not_learned_stays():
     ],
 )
 def test_what_cannot_be_tuned_is_named(options, word, capsys):
+    poses, trans = np.zeros((12, 72)), np.zeros((12, 3))
+    np.savez("short.npz", poses=poses, trans=trans, mocap_framerate=20.0)
     assert fit("--trainer.default_root_dir=run", *options) == 2
     assert word in capsys.readouterr().err
 
