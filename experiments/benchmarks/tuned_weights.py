@@ -74,7 +74,7 @@ def noisy(clip: Truth, seed: int) -> Truth:
 def compare(preset: Path, clips: list[Truth]) -> dict:
     """Errors of careful and of the tuned preset, and what is won of the vertices' and the core's."""
     sets: dict[str, Callable] = {"clean": lambda: clips, "noisy": lambda: [noisy(c, i) for i, c in enumerate(clips)]}
-    row: dict = {"clips": len(clips)}
+    row: dict = {"tuned": preset.read_text().splitlines()[1].removeprefix("# "), "tested_on": len(clips)}
     for name, made in sets.items():
         before, after = (measured(str(which), made()) for which in ("careful", preset))
         won = {key: f"{1 - after[key] / before[key]:.1%}" for key in before}
@@ -94,7 +94,7 @@ def main() -> None:
     for name, (learned, tested) in cases(sorted((args.out / "known" / "truth").glob("*.npz"))).items():
         if args.only in (None, name):
             preset = tune(learned, args.out / name, options)
-            row = {"tuned_on": len(learned)} | compare(preset, [read_truth(str(path), body) for path in tested])
+            row = compare(preset, [read_truth(str(path), body) for path in tested])
             print(name, json.dumps(row, indent=1), flush=True)
             keep(args.json, name, row)
 
