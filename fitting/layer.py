@@ -1,13 +1,15 @@
-"""The fit as a differentiable function of the joints, by the implicit function theorem.
+"""The fit as a differentiable function of the joints and of the energy's own numbers, by the implicit function theorem.
 
-Where the fit ends, the energy's gradient is zero whatever the joints y are: grad_x E(x(y), y) = 0, so
-dx/dy = -H^-1 d2E/dxdy with H the true Hessian. Backward solves H u = dL/dx by conjugate gradients and returns
--(d2E/dxdy)^T u. Both products come from one pass of automatic differentiation through the gradient, so they are
-exact; the preconditioner is a factorisation made once, at the end of the fit.
+Where the fit ends, the energy's gradient is zero whatever y the energy depends on: grad_x E(x(y), y) = 0, so
+dx/dy = -H^-1 d2E/dxdy with H the true Hessian. y are the joints, and any tensors of which weights, terms or the prior
+are made. Backward solves H u = dL/dx by conjugate gradients and returns -(d2E/dxdy)^T u. Both products come from one
+pass of automatic differentiation through the gradient, so they are exact; the preconditioner is a factorisation made
+once, at the end of the fit.
 """
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -33,27 +35,33 @@ CONJUGATE = 100  # directions of conjugate gradients
 
 
 def fit_layer(
-    joints: Tensor, mask: Tensor | None = None, fps: float | Tensor = 20.0, module: SMPLify3D | str = "careful"
+    joints: Tensor,
+    mask: Tensor | None = None,
+    fps: float | Tensor = 20.0,
+    module: SMPLify3D | str = "careful",
+    tensors: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """joints (clips, frames, 22, 3), metres, y up -> thetas (clips, frames, 24, 3), betas (clips, B), transl (clips,
-    frames, 3), differentiable by the joints.
+    frames, 3), differentiable by the joints and by `tensors`.
 
     mask (clips, frames): true on valid frames, the first of each clip; padding gives zeros and gets a zero gradient.
     fps: one for all, or (clips,). module: a SMPLify3D, or the name of a preset; betas are (clips, frames, B) for a
     preset with one shape a frame, and those of fitting.adaptation.adaptable(module.body) with adapt_skeleton. A clip
-    without a minimum to differentiate at gets a zero gradient and a warning.
+    without a minimum to differentiate at gets a zero gradient and a warning. tensors: those, requiring gradients, of
+    which the module's preset or prior is made (`fitting.knobs.Knobs.applied` makes such a module).
     Everything is computed in float64 (the Hessian's condition is 1e6, which float32 does not bear); the answer has the
     joints' dtype. Raises InputError for other shapes and for solvers but "lm".
     """
     module = SMPLify3D(preset=module) if isinstance(module, str) else module
     mask = joints.new_ones(joints.shape[:2], dtype=torch.bool) if mask is None else mask.to(joints.device)
     _check(joints, mask, module)
-    module = copy.deepcopy(module).to(joints.device, torch.float64)
+    shared = {id(own): own for own in (module.preset, module.prior)}  # a copy would not follow `tensors`
+    module = copy.deepcopy(module, shared).to(joints.device, torch.float64)
     fps = torch.as_tensor(fps, dtype=torch.float64, device=joints.device).expand(len(joints))
-    minimum = Minimum(module, joints.double(), mask, fps, torch.finfo(joints.dtype).eps)
+    minimum = Minimum(module, joints.double(), mask, fps, torch.finfo(joints.dtype).eps, tensors)
     if not minimum.settled.all():
         _warn(minimum.settled, "the fit ended at no minimum")
-    step, betas_step, centre = _Implicit.apply(joints.double(), minimum)
+    step, betas_step, centre = _Implicit.apply(minimum, joints.double(), *tensors)
     state = minimum.state.moved(step, betas_step)
     thetas = all_thetas(state, minimum.energy.problem, module.prior).view(*mask.shape, 24, 3)
     transl = state.transl.view(*mask.shape, 3) + centre[:, None]
@@ -84,18 +92,21 @@ def _held(problem: Problem) -> Problem:
 
 
 class _Implicit(torch.autograd.Function):
-    """Joints to a step of zero from the minimum, and the centre; its derivative is that of the minimum."""
+    """Joints, and what else the energy is made of, to a step of zero from the minimum, and the centre.
+
+    The derivative is that of the minimum.
+    """
 
     @staticmethod
-    def forward(ctx, joints: Tensor, minimum: "Minimum") -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx, minimum: "Minimum", joints: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.minimum = minimum
         step = joints.new_zeros(*minimum.state.transl.shape[:2], minimum.arrow.size)
         return step, torch.zeros_like(minimum.state.betas), minimum.centre.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, step: Tensor, betas_step: Tensor, centre: Tensor) -> tuple[Tensor, None]:
-        return ctx.minimum.pull_back(torch.cat((step.flatten(1), betas_step), 1), centre), None
+    def backward(ctx, step: Tensor, betas_step: Tensor, centre: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.minimum.pull_back(torch.cat((step.flatten(1), betas_step), 1), centre)
 
 
 class Minimum:
@@ -103,10 +114,19 @@ class Minimum:
 
     state: the parameters about each clip's centre (clips, 3); settled (clips,): whether a minimum was reached.
     Unknowns are a vector (members, frames x D + betas); a member is a clip, or a frame where each has its own shape.
+    tensors: what the module's energy is made of, to be differentiated by.
     """
 
-    def __init__(self, module: SMPLify3D, joints: Tensor, mask: Tensor, fps: Tensor, accuracy: float = EPS):
-        self.mask, self.accuracy = mask, accuracy
+    def __init__(
+        self,
+        module: SMPLify3D,
+        joints: Tensor,
+        mask: Tensor,
+        fps: Tensor,
+        accuracy: float = EPS,
+        tensors: Sequence[Tensor] = (),
+    ):
+        self.mask, self.accuracy, self.tensors = mask, accuracy, tuple(tensors)
         self.joints = joints.detach().requires_grad_()
         with torch.enable_grad():
             valid = torch.where(mask[..., None, None], self.joints, 0)
@@ -138,11 +158,12 @@ class Minimum:
         return self.state.moved(step[:, :body].unflatten(1, (self.arrow.frames, -1)), step[:, body:])
 
     def _differentiate(self) -> Tensor:
-        """Keep the energy's gradient as a function of unknowns and joints; return the energies (members,)."""
+        """Keep the energy's gradient as a function of unknowns, joints and tensors; return the energies (members,)."""
         size = self.arrow.frames * self.arrow.size + self.state.betas.shape[1]
         with torch.enable_grad():
             self.unknowns = self.state.transl.new_zeros(len(self.state.betas), size, requires_grad=True)
-            values = self.energy.evaluate(self._moved(self.unknowns))[1].sum((0, 2))
+            energy = replace(self.energy)  # the parts of its problem were cut without derivatives
+            values = energy.evaluate(self._moved(self.unknowns))[1].sum((0, 2))
             self.gradient = torch.autograd.grad(values.sum(), self.unknowns, create_graph=True)[0]
         return values.detach()
 
@@ -185,8 +206,11 @@ class Minimum:
             direction = conditioned + torch.where(going, size / before, 0)[:, None] * direction
         return torch.where(solved[:, None], u, 0), solved
 
-    def pull_back(self, slope: Tensor, centre_slope: Tensor) -> Tensor:
-        """dL/d(unknowns) (members, unknowns) and dL/d(centre) (clips, 3) -> dL/d(joints) of the joints' shape."""
+    def pull_back(self, slope: Tensor, centre_slope: Tensor) -> tuple[Tensor | None, ...]:
+        """dL/d(unknowns) (members, unknowns) and dL/d(centre) (clips, 3) -> dL/d(joints), dL/d(tensors).
+
+        None for a tensor of which the energy is not made, zero for one whose derivative is not finite.
+        """
         valid = self.energy.problem.mask & self.settled.repeat_interleave(len(slope) // len(self.mask))[:, None]
         free = torch.cat(
             (valid.repeat_interleave(self.arrow.size, 1), valid.any(1, keepdim=True).expand_as(self.state.betas)), 1
@@ -194,8 +218,12 @@ class Minimum:
         u, solved = self.solve(torch.where(free, slope, 0), self.accuracy)
         solved = solved.view(len(self.mask), -1).all(1)
         slopes = (-u, torch.where(self.settled[:, None], centre_slope, 0))
-        out = torch.autograd.grad((self.gradient, self.centre), self.joints, slopes, retain_graph=True)[0]
+        by = (self.joints, *self.tensors)
+        out, *rest = torch.autograd.grad(
+            (self.gradient, self.centre), by, slopes, retain_graph=True, allow_unused=bool(self.tensors)
+        )
         good = solved & out.isfinite().flatten(1).all(1)
         if not (good | ~self.settled).all():
             _warn(good | ~self.settled, "no finite derivative was found")
-        return torch.where((self.mask & (good & self.settled)[:, None])[..., None, None], out, 0)
+        out = torch.where((self.mask & (good & self.settled)[:, None])[..., None, None], out, 0)
+        return out, *(x if x is None or x.isfinite().all() else torch.zeros_like(x) for x in rest)

@@ -1,13 +1,17 @@
-"""Presets: the stages, terms and weights of a fit, read from YAML."""
+"""Presets: the stages, terms and weights of a fit, read from and written to YAML."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from torch import Tensor
 
+from fitting.export.atomic import atomic_path
 from fitting.terms import TERMS, Term
 from models.errors import InputError
+from models.skeleton import BODY
 
 FOLDER = Path(__file__).parent / "presets"
 PRESETS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
@@ -29,7 +33,8 @@ class Preset:
     """What a fit minimises, and how.
 
     fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: each is tried for
-    `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise.
+    `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise; prior: path of the
+    pose prior that the weights go with, None = the own one.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Preset:
     starts: list[Literal["geometric", "mean"]] = field(default_factory=lambda: ["geometric"])
     probe: int = 3
     follow_noise: bool = False
+    prior: str | None = None
 
     def has(self, *terms: str) -> bool:
         """Whether a stage has one of these terms."""
@@ -46,7 +52,10 @@ class Preset:
 
 
 def load_preset(name: str) -> Preset:
-    """A preset by name, or by the path of a YAML file of the same form; InputError lists what would work."""
+    """A preset by name, or by the path of a YAML file of the same form; InputError lists what would work.
+
+    The file names its prior relative to itself.
+    """
     path = FOLDER / f"{name}.yaml" if name in PRESETS else Path(name)
     if not path.is_file():
         known = ", ".join(PRESETS)
@@ -54,11 +63,44 @@ def load_preset(name: str) -> Preset:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         stages = {key: _stage(value) for key, value in content.pop("stages").items()}
-        return Preset(path.stem, stages, **content)
+        preset = Preset(path.stem, stages, **content)
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(
             f"{path} is not a preset: {error}. Expected the keys of fitting/presets/careful.yaml."
         ) from error
+    preset.prior = preset.prior and str(path.parent / preset.prior)
+    return preset
+
+
+def save_preset(preset: Preset, path: Path, notes: Sequence[str]) -> None:
+    """Write what load_preset reads, with the notes as comments on top; numbers with six digits, the prior as it is."""
+    content = {f.name: getattr(preset, f.name) for f in fields(preset)[2:] if getattr(preset, f.name) != _default(f)}
+    content["stages"] = {
+        name: {f.name: getattr(stage, f.name) for f in fields(stage)[1:] if getattr(stage, f.name) != f.default}
+        | {"terms": {key: _options(term) for key, term in stage.terms.items()}}
+        for name, stage in preset.stages.items()
+    }
+    text = "".join(f"# {note}\n" for note in notes)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120), encoding="utf-8")
+
+
+def _default(of: Field) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()
+
+
+def _options(term: Term) -> dict[str, Any]:
+    """What a file says of a term: its weight, and what is not as usual."""
+    values = {f.name: getattr(term, f.name) for f in fields(term)}
+    defaults = {f.name: f.default for f in fields(term)}
+    return {key: _plain(x) for key, x in values.items() if isinstance(x, Tensor) or x != defaults[key]}
+
+
+def _plain(value: Any) -> Any:
+    """A tensor's numbers, those of joints by name, rounded to six digits; anything else as it is."""
+    if isinstance(value, Tensor) and value.dim():
+        return {name: _plain(x) for name, x in zip(BODY, value, strict=True) if x != 1}
+    return float(f"{float(value):.6g}") if isinstance(value, Tensor | float) else value
 
 
 def _stage(content: dict[str, Any]) -> Stage:

@@ -42,11 +42,12 @@ class SMPLify3D(lightning.LightningModule):
     """Fits a body to motion joints.
 
     body: path of a body file, None = the embedded body; preset: "careful", "quick", "reference" or a YAML file;
-    prior: gmm_08.pkl or an npz of the same form, None = the own prior; mean_params: neutral_smpl_mean_params.h5, None =
-    the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for comparison; adapt_skeleton: fit each clip's bones
-    too, for people outside the body's shape space (fitting/adaptation.py); floor: its height in metres in the input,
-    None = read off each clip's feet. Raises InputError for files that are not what they should be, for adapt_skeleton
-    with a preset of one shape a frame, and for a floor with a preset that has no terms on feet.
+    prior: gmm_08.pkl or an npz of the same form, None = the preset's, which is the own prior unless it was tuned;
+    mean_params: neutral_smpl_mean_params.h5, None = the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for
+    comparison; adapt_skeleton: fit each clip's bones too, for people outside the body's shape space
+    (fitting/adaptation.py); floor: its height in metres in the input, None = read off each clip's feet.
+    Raises InputError for files that are not what they should be, for adapt_skeleton with a preset of one shape a frame,
+    and for a floor with a preset that has no terms on feet.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SMPLify3D(lightning.LightningModule):
                 f"adapt_skeleton needs one shape a clip, and preset {preset!r} has one a frame; try careful."
             )
         self.body = BodyModel.load(body)
-        self.prior = PosePrior.load(prior, dtype=torch.float64)
+        self.prior = PosePrior.load(prior or self.preset.prior, dtype=torch.float64)
         self.mean_pose = torch.cat((torch.zeros(3), self.prior.mean_pose))
         self.mean_betas = torch.zeros(self.body.num_betas)
         if mean_params:

@@ -45,6 +45,12 @@ class PosePrior:
         path = OWN_PRIOR if path is None else Path(path)
         return _build(path.stem, _read(path), path).to(dtype)
 
+    def save(self, path: str | Path) -> None:
+        """Write the npz that `load` reads."""
+        arrays = {"means": self.means, "covars": self.covariances, "weights": self.log_weights.exp()}
+        arrays |= {"mean_pose": self.mean_pose} | ({} if self.limits is None else {"limits": self.limits})
+        np.savez_compressed(path, **{name: value.numpy(force=True) for name, value in arrays.items()})
+
     def to(self, *args, **kwargs) -> "PosePrior":
         """The same prior with every tensor moved or cast as by `torch.Tensor.to`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -76,7 +76,7 @@ class Term:
         directions = torch.eye(size, dtype=zero.dtype, device=zero.device)[:, None].expand(size, *zero.shape)
         jacobian = vmap(lambda direction: jvp(shifted, (zero,), (direction,))[1])(directions)
         residual = self.residual(posed, problem)
-        normal.add(jacobian.permute(1, 0, 2), residual, torch.full_like(residual, self.weight))
+        normal.add(jacobian.permute(1, 0, 2), residual, self.weight * torch.ones_like(residual))
 
     def add_curvature_to(self, normal: Normal, posed: "Posed", problem: "Problem") -> None:
         """Add what Gauss-Newton leaves out of half the second derivatives, but for the bend of the joints' own arcs.

@@ -109,6 +109,6 @@ class Shape(Term):
 
     def add_to(self, normal: Normal, posed: Posed, problem: Problem, unknowns: str) -> None:
         if unknowns == "all":
-            weight = torch.full_like(posed.betas, self.weight).T * problem.trust
+            weight = (self.weight * torch.ones_like(posed.betas)).T * problem.trust
             normal.gradient[:, -posed.betas.shape[-1] :] += weight.T * posed.betas
             normal.matrix.diagonal(dim1=1, dim2=2)[:, -posed.betas.shape[-1] :] += weight.T

@@ -41,8 +41,9 @@ class Smoothness(Term):
 
     def _weights(self, posed: Posed, problem: Problem) -> Tensor:
         """(clips, T - 2, 2 + fitted): weights of squared second differences; 0 where a frame is padding."""
-        group = self.weight * torch.tensor([self.transl, self.root] + [1.0] * posed.pose.shape[1])
-        group = group.to(problem.fps) + (0 if problem.noise is None else problem.noise.smoothing)
+        relative = [torch.as_tensor(x).to(problem.fps) for x in (self.transl, self.root, 1.0)]
+        groups = [*relative[:2], *relative[2:] * posed.pose.shape[1]]
+        group = self.weight * torch.stack(groups) + (0 if problem.noise is None else problem.noise.smoothing)
         whole = problem.mask[:, 2:] & problem.mask[:, 1:-1] & problem.mask[:, :-2]
         per_clip = problem.fps[:, None] ** 4 * group
         return per_clip[:, None] * whole[..., None]

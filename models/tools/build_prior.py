@@ -1,25 +1,28 @@
-"""Learn the pose prior of models/assets from free sources: `python -m models.tools.build_prior --help`. For developers.
+"""Learn a pose prior: `python -m models.tools.build_prior --help`.
 
-Keyed motion of the project's own is always used; `--joints DIR` adds motion capture as (T,22,3) files, fitted with the
-prior learned from keyed motion alone. The shipped file was made with 100STYLE clips (CC BY 4.0). docs/prior.md tells
-the rest.
+From keyed motion of the project's own, from files of SMPL parameters (`--motions`), and from motion capture as (T,22,3)
+files (`--joints DIR`), fitted with the prior learned from all else. The shipped file was made with 100STYLE clips
+(CC BY 4.0). docs/prior.md tells the rest.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from models.errors import InputError
 from models.keyed import MOTIONS, sample
 from models.keyed_poses import POSES
 from models.keyed_script import degrees
+from models.parameters import read_parameters
 from models.prior import OWN_PRIOR
 from models.tools.anatomy import LIMITS, SPREAD, mirrored, sided
 from models.tools.mixture import Mixture, fit_mirrored
 
 RATE = 10  # poses a second
 VARIATIONS = 24  # of each kind of keyed motion
-ALONE, PAIRS = 2, 3  # 8 components, as many as the reference's
+COMPONENTS = 8  # as many as the reference's
 SHRINK = 0.25  # share of the anatomical spread in every covariance
 FLOOR = np.radians(4.0)  # standard deviation added to every direction: nothing is known better than this
 
@@ -30,28 +33,56 @@ def main() -> None:
     parser.add_argument(
         "--joints", type=Path, help="folder of (T,22,3) .npy files, metres, y up: your copy of 100STYLE"
     )
+    parser.add_argument(
+        "--motions", type=Path, nargs="+", default=[], metavar="FILE",
+        help="AMASS-style .npz (a fit's NAME.npz too) or AIST++ .pkl: your own motion",
+    )  # fmt: skip
+    parser.add_argument("--without-keyed", action="store_true", help="learn from --motions and --joints alone")
+    parser.add_argument("--components", type=int, default=COMPONENTS, help="Gaussians (default: %(default)s)")
+    parser.add_argument(
+        "--score", type=Path, nargs="+", default=[], metavar="FILE",
+        help="files like those of --motions, not learned from: their mean log-density is printed",
+    )  # fmt: skip
     parser.add_argument("--fps", type=float, default=20, help="frames a second of those files")
     parser.add_argument("--skip", nargs="*", default=[], help="stems of files to leave out")
     parser.add_argument("--out", type=Path, default=OWN_PRIOR)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    keyed = keyed_poses(args.seed)
-    mixture = build(keyed, np.empty((0, 69)), args.seed)
+    poses = [read_poses(args.motions)] + ([] if args.without_keyed else [keyed_poses(args.seed)])
+    mixture = build(np.concatenate(poses), args.seed, args.components)
     save(mixture, args.out)
     if args.joints:
         files = [path for path in sorted(args.joints.glob("*.npy")) if path.stem not in args.skip]
-        mixture = build(keyed, captured_poses(files, args.fps, prior=args.out), args.seed)
+        poses.append(captured_poses(files, args.fps, prior=args.out))
+        mixture = build(np.concatenate(poses), args.seed, args.components)
         save(mixture, args.out)
     print(f"{args.out}: {len(mixture.weights)} components, weights {np.round(mixture.weights, 3)}")
+    if args.score:
+        scored = read_poses(args.score)
+        print(f"mean log-density of {len(scored)} poses not learned from: {mixture.log_prob(scored).mean():.2f}")
 
 
-def build(keyed: np.ndarray, captured: np.ndarray, seed: int = 0) -> Mixture:
-    """The mixture of keyed poses (N,69) and captured ones (M,69), broadened to welcome what it has not seen."""
-    poses = np.concatenate([keyed, captured])
+def build(poses: np.ndarray, seed: int = 0, components: int = COMPONENTS) -> Mixture:
+    """The mixture of poses (N,69), broadened to welcome what it has not seen.
+
+    One or two components are their own mirror image, the others pairs. Raises InputError for fewer poses than make a
+    mixture, and for no component.
+    """
+    if components < 1 or len(poses) < 2 * components:
+        raise InputError(f"{len(poses)} poses do not make {components} components: give more, or fewer components.")
+    alone = 1 if components % 2 else 2
     spread = np.diag(sided(SPREAD).reshape(69) ** 2)
-    mixture = fit_mirrored(poses, mirrored, alone=ALONE, pairs=PAIRS, prior=spread, shrink=SHRINK, seed=seed)
+    mixture = fit_mirrored(
+        poses, mirrored, alone=alone, pairs=(components - alone) // 2, prior=spread, shrink=SHRINK, seed=seed
+    )
     mixture.covars += FLOOR**2 * np.eye(69)
     return mixture
+
+
+def read_poses(files: list[Path]) -> np.ndarray:
+    """Body poses (N,69) of files of SMPL parameters, about RATE a second."""
+    motions = [read_parameters(file).every(RATE) for file in files]
+    return np.concatenate([np.empty((0, 69)), *(motion.thetas[:, 1:].reshape(-1, 69) for motion in motions)])
 
 
 def keyed_poses(seed: int = 0) -> np.ndarray:
@@ -86,4 +117,7 @@ def save(mixture: Mixture, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"build_prior: {error}")

@@ -154,6 +154,18 @@ def test_a_failed_clip_gets_a_zero_gradient_and_a_warning():
     torch.testing.assert_close(slope[:1], expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("preset", ["quick", "careful"])
+def test_parts_of_a_large_batch_keep_their_gradient(preset, monkeypatch):
+    """Frames are worked out some hundreds at a time; here four at a time."""
+    fitter, slopes = module(preset), []
+    for part in (512, 4):
+        monkeypatch.setattr("fitting.rig.PART", part)
+        joints = clip(6)[None].requires_grad_()
+        slopes.append(torch.autograd.grad(mesh_loss(joints, fitter), joints)[0])
+    assert slopes[0].any()
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-5, atol=1e-8)
+
+
 def test_lowest_vertex_finds_the_floor():
     fitter, joints = module("quick"), clip(2)[None]
     offset = torch.zeros_like(joints, requires_grad=True)

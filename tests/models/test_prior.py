@@ -12,8 +12,9 @@ from models.keyed import sample
 from models.prior import OWN_PRIOR, PosePrior, load_mean_params
 from models.safe_pickle import load_pickle
 from models.skeleton import SMPL_JOINTS
+from models.tools import build_prior
 from models.tools.anatomy import LIMITS, SPREAD, mirrored, sided
-from models.tools.build_prior import save
+from models.tools.build_prior import build, save
 from models.tools.mixture import Mixture, fit_mirrored
 
 UNSEEN_SEED = 5000  # the builder never uses it
@@ -231,3 +232,40 @@ def test_sided_tables_are_mirrored():
     left, right = index("left_elbow"), index("right_elbow")
     np.testing.assert_allclose(limits[right, 1], -limits[left, 1, ::-1])
     np.testing.assert_allclose(spread[right], spread[left])
+
+
+@pytest.mark.parametrize("components", [1, 2, 3, 5])
+def test_any_number_of_components_is_its_own_mirror_image(components):
+    poses = np.random.default_rng(0).normal(0, 0.2, (200, 69))
+    mixture = build(poses, components=components)
+    assert mixture.weights.shape == (components,)
+    np.testing.assert_allclose(mixture.log_prob(poses), mixture.log_prob(mirrored(poses)))
+
+
+def test_a_prior_of_ones_own_files(tmp_path, monkeypatch, capsys):
+    """Learned from a file's poses alone, it expects those; held-out ones are scored; a fit takes it."""
+    clips = [sample("squat", UNSEEN_SEED + i, fps=10) for i in range(2)]
+    for i, clip in enumerate(clips):
+        arrays = {"poses": clip.thetas.flatten(1), "trans": clip.transl, "betas": clip.betas, "mocap_framerate": 10.0}
+        np.savez(tmp_path / f"squat{i}.npz", **arrays)
+    out = tmp_path / "own.npz"
+    words = ["--motions", str(tmp_path / "squat0.npz"), "--without-keyed", "--components", "2", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["build_prior", *words, "--score", str(tmp_path / "squat1.npz")])
+    build_prior.main()
+    own, shipped = (PosePrior.load(path, dtype=torch.float64) for path in (out, None))
+    learned, held = (clip.thetas[:, 1:].flatten(1).double() for clip in clips)
+    assert own.log_prob(learned).mean() > shipped.log_prob(learned).mean()
+    said = float(capsys.readouterr().out.split()[-1])
+    assert said == pytest.approx(float(own.log_prob(held).mean()), abs=0.01)
+
+
+def test_too_few_poses_for_a_mixture_are_named():
+    with pytest.raises(InputError, match="6 poses do not make 8 components"):
+        build(np.zeros((6, 69)))
+
+
+def test_a_saved_prior_is_the_same(prior, tmp_path):
+    prior.save(tmp_path / "again.npz")
+    again = PosePrior.load(tmp_path / "again.npz", dtype=torch.float64)
+    for name in ("means", "covariances", "log_weights", "mean_pose", "limits"):
+        torch.testing.assert_close(getattr(again, name), getattr(prior, name))
