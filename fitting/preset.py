@@ -29,7 +29,8 @@ class Preset:
     """What a fit minimises, and how.
 
     fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: each is tried for
-    `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise.
+    `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise; belief: weight of the
+    rotations that a learned start believes, where there is one.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Preset:
     starts: list[Literal["geometric", "mean"]] = field(default_factory=lambda: ["geometric"])
     probe: int = 3
     follow_noise: bool = False
+    belief: float = 1.0
 
     def has(self, *terms: str) -> bool:
         """Whether a stage has one of these terms."""

@@ -18,6 +18,7 @@ from fitting.contact import find_contacts
 from fitting.data import Batch
 from fitting.energy import Energy
 from fitting.gaps import bridge
+from fitting.learned import PoseNetwork, believe, learned_start
 from fitting.mixture import Mixture
 from fitting.noise import measure
 from fitting.observed import observe, place_unseen
@@ -28,6 +29,7 @@ from fitting.result import FitResult
 from fitting.rig import Rig, State
 from fitting.solver import Solution, SolverName, solve
 from fitting.start import aligned_start, geometric_start, mean_start
+from fitting.terms.believed import Believed
 from fitting.unpack import unpack
 from models.body import BodyModel
 from models.errors import InputError
@@ -44,8 +46,10 @@ class SMPLify3D(lightning.LightningModule):
     prior: gmm_08.pkl or an npz of the same form, None = the own prior; mean_params: neutral_smpl_mean_params.h5, None =
     the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for comparison; adapt_skeleton: fit each clip's bones
     too, for people outside the body's shape space (fitting/adaptation.py); floor: its height in metres in the input,
-    None = read off each clip's feet. Raises InputError for files that are not what they should be, for adapt_skeleton
-    with a preset of one shape a frame, and for a floor with a preset that has no terms on feet.
+    None = read off each clip's feet; start: "geometric", or "learned": a network's rotations, which the fit also stays
+    near, or the file of a training of it. Raises InputError for files that are not what they should be, for
+    adapt_skeleton with a preset of one shape a frame, for a floor with a preset that has no terms on feet, and for a
+    learned start with another solver than "lm".
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class SMPLify3D(lightning.LightningModule):
         solver: SolverName = "lm",
         adapt_skeleton: bool = False,
         floor: float | None = None,
+        start: str = "geometric",
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -80,7 +85,19 @@ class SMPLify3D(lightning.LightningModule):
         self.mean_betas = torch.zeros(self.body.num_betas)
         if mean_params:
             self.mean_pose, self.mean_betas = load_mean_params(mean_params)
+        self.learned = None
+        if start != "geometric":
+            self._learn_start(start)
         self.limits = self.prior.limits if self.prior.limits is not None else PosePrior.load().limits
+
+    def _learn_start(self, start: str) -> None:
+        """Load the network, and let every stage that fits rotations stay near what it believes."""
+        if self.solver != "lm":
+            raise InputError(f"start {start!r} is the solver lm's; with {self.solver!r} leave it out.")
+        self.learned = PoseNetwork.load(None if start == "learned" else start)
+        for stage in self.preset.stages.values():
+            if stage.unknowns == "all":
+                stage.terms["believed"] = Believed(self.preset.belief)
 
     @torch.no_grad()
     def fit(self, batch: Batch) -> list[FitResult]:
@@ -134,7 +151,10 @@ class SMPLify3D(lightning.LightningModule):
         mixture = Mixture(self.prior.to(joints.device), dims, joints.dtype)
         limits, mean_pose = self.limits.flatten(0, 1).to(joints)[dims], self.mean_pose[3:].to(joints)
         targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
-        return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
+        problem = Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
+        if self.learned is not None:
+            problem.belief = believe(self.learned, problem.calmed())
+        return centre, problem
 
     def _floor(self, batch: Batch, centre: Tensor) -> Tensor | None:
         """Height (clips,) of the floor that was given, over the middle of each clip (clips, 3)."""
@@ -146,7 +166,12 @@ class SMPLify3D(lightning.LightningModule):
         return floor.to(centre) - centre[:, 1]
 
     def best_start(self, energy: Energy, placed: State) -> State:
-        """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""
+        """The learned start; without one the start whose energy is lowest after a few iterations, for each clip.
+
+        Frames are not tied in time yet.
+        """
+        if energy.problem.belief is not None:
+            return learned_start(energy.problem, placed)
         makers = {"mean": lambda: placed, "geometric": lambda: geometric_start(energy.problem, placed)}
         starts = [makers[name]() for name in self.preset.starts]
         if len(starts) == 1:
