@@ -54,8 +54,7 @@ def fit(
     given = [None] * len(clips) if sure is None else sure.reshape(clips.shape[:-1])
     checked = [check_joints(clip, skeleton, up, own) for clip, own in zip(clips, given, strict=True)]
     module = SMPLify3D(
-        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton, floor,
-        start,
+        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton, floor, start
     )
     if isinstance(body, BodyModel):
         module.body = body

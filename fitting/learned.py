@@ -1,8 +1,8 @@
 """The learned start: a small network from joints to rotations with twist, and the state that a fit starts from.
 
 The network sees every frame from the trunk's own place, so it knows no heading, at RATE frames a second, whatever the
-clip has. It corrects the geometric start: where it has learned nothing, that is its answer. experiments/fitter/start.yaml
-trains it; docs/learned-start.md tells what it is worth.
+clip has. It corrects the geometric start: where it has learned nothing, that is its answer. It is trained by
+experiments/fitter/start.yaml; docs/learned-start.md tells what it is worth.
 """
 
 from dataclasses import replace
@@ -138,17 +138,19 @@ def seen_by_network(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def learned_start(problem: Problem, placed: State) -> State:
-    """The state that the problem's belief describes on the place of `placed`, each limb bone swung onto the target's.
+    """`learned_state`, each limb bone swung onto the target's."""
+    return geometric_start(problem, learned_state(problem, placed), hinges=False)
 
-    The shape is the one whose bones are as long as the targets', by linear least squares.
-    """
+
+def learned_state(problem: Problem, placed: State) -> State:
+    """What the problem's belief says, on the place of `placed`; the shape is the one of the targets' bones."""
     rig, belief, by_frame = problem.rig, problem.belief, problem.mask.shape
     betas = shape_of_bones(problem)
     root = placed.root @ belief.rotations[:, 0].unflatten(0, by_frame)
     pose = matrix_to_axis_angle(belief.rotations[:, list(rig.fitted)]).unflatten(0, by_frame)
     pelvis = rig.rest_template[0] + betas @ rig.rest_dirs[0].T
     transl = problem.targets[:, 0].unflatten(0, by_frame) - pelvis[:, None]
-    return geometric_start(problem, State(transl, root, pose, betas), hinges=False)
+    return State(transl, root, pose, betas)
 
 
 def shape_of_bones(problem: Problem) -> Tensor:
@@ -159,7 +161,9 @@ def shape_of_bones(problem: Problem) -> Tensor:
     rig, by_frame = problem.rig, problem.mask.shape
     start, end = torch.tensor(list(CHILD.items()), device=problem.targets.device).T
     bones = rig.rest_template[end] - rig.rest_template[start]
-    slopes = torch.einsum("bc,bck->bk", bones / bones.norm(dim=-1, keepdim=True), rig.rest_dirs[end] - rig.rest_dirs[start])
+    slopes = torch.einsum(
+        "bc,bck->bk", bones / bones.norm(dim=-1, keepdim=True), rig.rest_dirs[end] - rig.rest_dirs[start]
+    )
     weights = (problem.confidence[:, start] * problem.confidence[:, end]).unflatten(0, by_frame)
     lengths = (problem.targets[:, end] - problem.targets[:, start]).norm(dim=-1).unflatten(0, by_frame)
     total = weights.sum(1)

@@ -174,8 +174,8 @@ class KnownData(LightningDataModule):
         super().__init__()
         if min(takes + variations, frames, batch_size) < 1 or min(count, held_out) < batch_size:
             raise InputError(
-                f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at least "
-                f"1, count {count} and held_out {held_out} at least batch_size"
+                f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "
+                f"least 1, count {count} and held_out {held_out} at least batch_size"
             )
         self.takes, self.variations, self.sources, self.fits = takes, variations, sources or [], fits or []
         self.count, self.held_out, self.frames = count, held_out, frames
@@ -202,11 +202,11 @@ class KnownData(LightningDataModule):
 class StartTraining(LightningModule):
     """Training of fitting.learned.PoseNetwork."""
 
-    def __init__(self, lr: float = 2e-3, weight_decay: float = 0.01, warmup: int = 100):
-        """Of AdamW, with a cosine decay to 0."""
+    def __init__(self, lr: float = 2e-3, weight_decay: float = 0.01, warmup: int = 100, init_from: str | None = None):
+        """Of AdamW, with a cosine decay to 0. init_from: weights of a training to go on from."""
         super().__init__()
         self.save_hyperparameters()
-        self.network = PoseNetwork()
+        self.network = PoseNetwork.load(init_from).train().requires_grad_() if init_from else PoseNetwork()
         self.fitter = SMPLify3D(preset="careful")
 
     def training_step(self, known: Known, batch_idx: int) -> Tensor:
@@ -214,7 +214,8 @@ class StartTraining(LightningModule):
         loss = angle + LIKELIHOOD * likelihood
         degrees = float(angle.detach().rad2deg())
         self.log_dict(
-            {"train/loss": loss, "train/degrees": degrees, "train/likelihood": likelihood}, batch_size=len(known.rotations)
+            {"train/loss": loss, "train/degrees": degrees, "train/likelihood": likelihood},
+            batch_size=len(known.rotations),
         )
         return loss
 
