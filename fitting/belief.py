@@ -10,7 +10,7 @@ class Belief:
     """By frame of the batch, N = clips x frames, and SMPL joint, root first.
 
     rotations (N, 24, 3, 3): local; the root's turns its joint from the frame that the trunk at rest, laid on the
-    targets (Kabsch), has. precision (N, 24, 3): 1 / rad^2, of the error about each of the joint's own axes.
+    targets (Kabsch), has. precision (N, 24): 1 / rad^2, of the joint's turn about its bone, which no joint shows.
     """
 
     rotations: Tensor

@@ -38,7 +38,7 @@ class PoseNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(width, dilation) for dilation in dilations)
         self.norm = nn.LayerNorm(width)
         self.turn = nn.Linear(width, 6 * JOINTS)
-        self.certainty = nn.Linear(width, 3 * JOINTS)
+        self.certainty = nn.Linear(width, JOINTS)
         for last in (self.turn, self.certainty):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -66,7 +66,7 @@ class PoseNetwork(nn.Module):
 
     def forward(self, features: Tensor, base: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """features (clips, frames, FEATURES), base (clips, frames, 24, 3, 3), mask (clips, frames) -> rotations
-        (clips, frames, 24, 3, 3), precision (clips, frames, 24, 3). What is masked changes nothing.
+        (clips, frames, 24, 3, 3), precision (clips, frames, 24). What is masked changes nothing.
         """
         shown = mask[..., None].to(features)
         x = shown * self.first(features)
@@ -74,8 +74,7 @@ class PoseNetwork(nn.Module):
             x = block(x, shown)
         x = self.norm(x)
         rotations = rot6d_to_matrix(matrix_to_rot6d(base) + self.turn(x).unflatten(-1, (JOINTS, 6)))
-        share = torch.sigmoid(self.certainty(x).unflatten(-1, (JOINTS, 3)))
-        return rotations, VAGUE * (SURE / VAGUE) ** share
+        return rotations, VAGUE * (SURE / VAGUE) ** torch.sigmoid(self.certainty(x))
 
 
 def believe(network: PoseNetwork, problem: Problem) -> Belief:

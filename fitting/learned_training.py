@@ -30,7 +30,7 @@ from models.mdm.module import rate_factor
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from models.tools.anatomy import mirrored
 
-UNSEEN = [10, 11, 15, 20, 21, 22, 23]  # feet, head, wrists, hands: none of the 22 joints shows their rotation
+HANDS, UNSEEN = (20, 21, 22, 23), (10, 11, 15, 20, 21, 22, 23)  # what was written by hand; what 22 joints do not show
 HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
 NOISE = 0.04  # metres: the largest deviation that is added
 PACE = (0.75, 1.35)  # of the speed that a motion has
@@ -41,14 +41,14 @@ LIKELIHOOD = 0.05  # weight of the precision's loss beside the mean angle
 class KnownMotion:
     """thetas (L, 24, 3) axis-angle; path of the pelvis (L, 3) metres, y up; fps.
 
-    whole: hands, feet and head are true. Where they are not, as in a fit, nobody knows better than that they are
-    unturned.
+    unknown: joints whose rotation is nobody's: hands that were written once for all, hands, feet and head that a
+    prior completed. They are taken as unturned, for want of anything better.
     """
 
     thetas: Tensor
     path: Tensor
     fps: float
-    whole: bool = True
+    unknown: tuple[int, ...] = ()
 
 
 @dataclass
@@ -63,10 +63,10 @@ def keyed_motions(first: int, takes: int, variations: int) -> list[KnownMotion]:
     """Performed sentences of the seeds from `first` on, and so many variations of every keyed motion."""
     motions = [take(first + i).motion for i in range(takes)]
     motions += [sample(name, first + i) for name in MOTIONS for i in range(variations)]
-    return [KnownMotion(motion.thetas, motion.transl, motion.fps) for motion in motions]
+    return [KnownMotion(motion.thetas, motion.transl, motion.fps, HANDS) for motion in motions]
 
 
-def read_motions(sources: Sequence[str], whole: bool) -> list[KnownMotion]:
+def read_motions(sources: Sequence[str], unknown: tuple[int, ...] = ()) -> list[KnownMotion]:
     """Motion of files of SMPL parameters, y up. Raises InputError for files that hold none, or no frame rate."""
     motions = []
     for path in find_recordings(sources):
@@ -80,7 +80,7 @@ def read_motions(sources: Sequence[str], whole: bool) -> list[KnownMotion]:
         poses = np.zeros((len(found.poses), 3 * JOINTS))
         poses[:, :own] = found.poses[:, :own]
         thetas = torch.as_tensor(poses.reshape(-1, JOINTS, 3), dtype=torch.float32)
-        motions.append(KnownMotion(thetas, torch.as_tensor(found.transl, dtype=torch.float32), fps, whole))
+        motions.append(KnownMotion(thetas, torch.as_tensor(found.transl, dtype=torch.float32), fps, unknown))
     return motions
 
 
@@ -108,8 +108,7 @@ class Crops(Dataset):
         start = int(random.integers(max(len(motion.thetas) - longest * stride, 0) + 1))
         part = slice(start, start + longest * stride, stride)
         thetas, path = motion.thetas[part].clone(), motion.path[part]
-        if not motion.whole:
-            thetas[:, UNSEEN] = 0
+        thetas[:, list(motion.unknown)] = 0
         if random.random() < 0.5:
             thetas, path = in_mirror(thetas, path)
         betas = torch.as_tensor(random.normal(0, 1, self.betas), dtype=torch.float32)
@@ -155,12 +154,12 @@ class KnownData(LightningDataModule):
 
     def __init__(
         self,
-        takes: int = 3000,
-        variations: int = 16,
+        takes: int = 1200,
+        variations: int = 8,
         sources: list[str] | None = None,
         fits: list[str] | None = None,
-        count: int = 96_000,
-        held_out: int = 256,
+        count: int = 19_200,
+        held_out: int = 64,
         frames: int = 64,
         batch_size: int = 32,
         seed: int = 0,
@@ -186,8 +185,8 @@ class KnownData(LightningDataModule):
         """Perform and read the motion."""
         kinds = [
             keyed_motions(0, self.takes, self.variations),
-            read_motions(self.sources, whole=True),
-            read_motions(self.fits, whole=False),
+            read_motions(self.sources),
+            read_motions(self.fits, UNSEEN),
         ]
         self.train = Crops([kind for kind in kinds if kind], self.count, self.frames, self.seed)
         self.val = Crops([keyed_motions(HELD_OUT, self.held_out // 4, 0)], self.held_out, self.frames, HELD_OUT)
@@ -226,7 +225,7 @@ class StartTraining(LightningModule):
         self.log_dict(losses, prog_bar=True, batch_size=len(known.rotations))
 
     def _errors(self, known: Known, calm: bool) -> tuple[Tensor, Tensor]:
-        """Mean angle to the truth in radians, and minus the log likelihood of it, up to a constant, of an axis.
+        """Mean angle to the truth in radians, and minus the log likelihood of a turn about a bone, up to a constant.
 
         calm: on targets averaged in time as far as they are noisy, as preset careful starts; quick does not.
         """
@@ -235,10 +234,13 @@ class StartTraining(LightningModule):
             problem = problem.calmed() if calm else problem
             truth = local_truth(problem, known.rotations.flatten(0, 1))
         belief = believe(self.network, problem)
-        turn = matrix_to_axis_angle(belief.rotations.mT @ truth)[problem.mask.flatten()]
-        precision = belief.precision[problem.mask.flatten()]
-        angle = (turn.square().sum(-1) + 1e-6).sqrt().mean()
-        return angle, 0.5 * (precision * turn.detach().square() - precision.log()).mean()
+        error = matrix_to_axis_angle(belief.rotations.mT @ truth)[problem.mask.flatten()]
+        angle = (error.square().sum(-1) + 1e-6).sqrt().mean()
+        rig = problem.rig
+        fitted = list(rig.fitted)
+        turn = (error.detach()[:, fitted] * rig.bones).sum(-1)
+        precision = belief.precision[problem.mask.flatten()][:, fitted]
+        return angle, 0.5 * (precision * turn.square() - precision.log()).mean()
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.AdamW(

@@ -5,11 +5,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fitting.problem import TORSO, Problem
-from fitting.rig import CHILD, State
+from fitting.rig import CHEST, CHILD, State
 from models.proportions import TRUNK
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-CHEST = 9  # carries neck and arms: no one bone shows its turn
 # shoulders and hips turn about their bone until the next joint, a hinge, bends about this axis of theirs
 HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0, 1.0, 0.0)}
 STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing of twist, above which everything

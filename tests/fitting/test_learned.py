@@ -1,5 +1,7 @@
 """The learned start: what it must not depend on, its term's derivative, its training, and what the weights know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from experiments.benchmarks.start import GROUPS, hidden_degrees
 from fitting import fit
 from fitting.data import Batch, Motion, collate
 from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, shape_of_bones
-from fitting.learned_training import Collate, Crops, KnownMotion, in_mirror, keyed_motions, local_truth, read_motions
+from fitting.learned_training import HANDS, Collate, Crops, in_mirror, keyed_motions, local_truth, read_motions
 from fitting.problem import Problem
 from fitting.rig import State
 from fitting.smplify3d import SMPLify3D
@@ -122,8 +124,9 @@ def test_derivative_of_the_term_is_that_of_its_residual(fitter, network):
     with torch.no_grad():
         problem = problem_of(fitter, [clip(frames=6), clip(2_000_005, 6)])
         problem.belief = believe(network, problem)
-        posed = problem.rig.posed(learned_start(problem, placed(problem)))
-    posed.rig.posed(posed.state)
+        state = learned_start(problem, placed(problem))
+        moved = 0.2 * torch.randn(state.pose.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        posed = problem.rig.posed(replace(state, pose=state.pose + moved))
     term, size = Believed(0.7), 6 + 3 * len(problem.rig.fitted) + problem.rig.num_betas
     zeros = posed.transl.new_zeros
     own, plain = (Normal(zeros(posed.count, size, size), zeros(posed.count, size)) for _ in range(2))
@@ -156,8 +159,8 @@ def test_an_untrained_network_starts_geometrically(fitter):
     joints = problem.rig.posed(learned_start(problem, placed(problem))).joints
     bones = [(1, 4), (16, 18), (18, 20)]
     for start, end in bones:
-        ours, theirs = (torch.nn.functional.normalize(x[:, end] - x[:, start], dim=-1) for x in (joints, problem.targets))
-        assert_close(ours, theirs)
+        ours, theirs = (x[:, end] - x[:, start] for x in (joints, problem.targets))
+        assert_close(ours / ours.norm(dim=-1, keepdim=True), theirs / theirs.norm(dim=-1, keepdim=True))
 
 
 def test_both_precisions_agree():
@@ -225,26 +228,26 @@ def test_files_of_parameters_are_read(tmp_path):
     motion = keyed_motions(2_000_000, 1, 0)[0]
     poses = np.concatenate((motion.thetas[:, :22].flatten(1), np.ones((len(motion.thetas), 90))), 1)
     np.savez(tmp_path / "amass.npz", poses=poses, trans=motion.path.numpy().astype(float), mocap_framerate=120.0)
-    (read,) = read_motions([str(tmp_path)], whole=False)
-    assert read.fps == 120 and not read.whole and not read.thetas[:, 22:].any()  # SMPL-H's fingers are left out
+    (read,) = read_motions([str(tmp_path)], HANDS)
+    assert read.fps == 120 and read.unknown == HANDS and not read.thetas[:, 22:].any()  # SMPL-H's fingers are left out
     assert_close(read.thetas[:, :22], motion.thetas[:, :22])
     np.savez(tmp_path / "amass.npz", poses=poses, trans=motion.path.numpy().astype(float))
     with pytest.raises(InputError, match="no frame rate"):
-        read_motions([str(tmp_path)], whole=True)
+        read_motions([str(tmp_path)])
     np.save(tmp_path / "joints.npy", np.zeros((4, 22, 3)))
     with pytest.raises(InputError, match="no SMPL parameters"):
-        read_motions([str(tmp_path / "joints.npy")], whole=True)
-    not_whole = KnownMotion(motion.thetas, motion.path, 20.0, whole=False)
-    assert not Crops([[not_whole]], 1, 16, seed=0)[0][0][:, [10, 11, 15, 20, 21, 22, 23]].any()
+        read_motions([str(tmp_path / "joints.npy")])
+    assert motion.thetas[:, HANDS].any() and not Crops([[motion]], 1, 16, seed=0)[0][0][:, HANDS].any()
 
 
 def test_the_config_trains(tmp_path, monkeypatch):
     from train import main
 
     config = str(WEIGHTS.parents[2] / "experiments" / "fitter" / "start.yaml")
-    data = ["--data.takes", "2", "--data.variations", "0", "--data.count", "4", "--data.held_out", "4"]
-    steps = ["--data.batch_size", "2", "--data.frames", "8", "--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
-    assert main(["fit", "-c", config, *data, *steps, "--trainer.default_root_dir", str(tmp_path)]) == 0
+    data = {"takes": 2, "variations": 0, "count": 4, "held_out": 4, "batch_size": 2, "frames": 8}
+    small = [word for name, value in data.items() for word in (f"--data.{name}", str(value))]
+    run = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
+    assert main(["fit", "-c", config, *small, *run, "--trainer.default_root_dir", str(tmp_path)]) == 0
     trained = fit(clip(frames=10), start=str(tmp_path / "learned_start.npz"))
     assert trained.status == "converged"
 
