@@ -36,6 +36,7 @@ from models.errors import InputError
 from models.prior import PosePrior, load_mean_params
 from models.skeleton import LANDMARKS
 
+PRIOR_SHARE = 0.5  # of the pose prior's weight beside a learned start, which knows more of the same
 ON_FEET = ("contact", "near", "floor")  # terms that need to know where feet stand
 
 
@@ -91,13 +92,15 @@ class SMPLify3D(lightning.LightningModule):
         self.limits = self.prior.limits if self.prior.limits is not None else PosePrior.load().limits
 
     def _learn_start(self, start: str) -> None:
-        """Load the network, and let every stage that fits rotations stay near what it believes."""
+        """Load the network; stages that fit rotations stay near what it believes, and less near the prior."""
         if self.solver != "lm":
             raise InputError(f"start {start!r} is the solver lm's; with {self.solver!r} leave it out.")
         self.learned = PoseNetwork.load(None if start == "learned" else start)
         for stage in self.preset.stages.values():
             if stage.unknowns == "all":
                 stage.terms["believed"] = Believed(self.preset.belief)
+                if "pose_prior" in stage.terms:
+                    stage.terms["pose_prior"].weight *= PRIOR_SHARE
 
     @torch.no_grad()
     def fit(self, batch: Batch) -> list[FitResult]:

@@ -28,7 +28,7 @@ from torch import Tensor
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments.benchmarks.solver import REFERENCE  # noqa: E402
+from experiments.benchmarks.solver import REFERENCE, machine  # noqa: E402
 from fitting.data import Batch, Motion, collate, load_motions  # noqa: E402
 from fitting.energy import Energy  # noqa: E402
 from fitting.learned import learned_start, learned_state  # noqa: E402
@@ -221,7 +221,7 @@ def main() -> None:
     if (REFERENCE / "data").is_dir():
         cuts = known_cuts(REFERENCE, geometric.body)
         sets |= {"known": (cuts, 0.0), "known, 4 cm noise": (cuts, 0.04)}
-    out = measure(sets, geometric, learned)
+    out = {"machine": machine(), "preset": args.preset} | measure(sets, geometric, learned)
     if (REFERENCE / "data").is_dir():
         out["real"] = real_clips(geometric, learned)
         for row in out["real"]:

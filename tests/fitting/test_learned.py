@@ -59,6 +59,17 @@ def placed(problem: Problem) -> State:
     return aligned_start(problem, mean_start(problem, zero(3), zero(problem.rig.num_betas)))
 
 
+def test_the_measure_sees_the_turn_of_limbs_and_all_of_wrists():
+    body, still = BodyModel.load(), torch.zeros(1, 24, 3)
+    bone = body.rest_template[18] - body.rest_template[16]
+    turned, swung = still.clone(), still.clone()
+    turned[0, 16] = 0.5 * bone / bone.norm()
+    swung[0, [16, 20]] = 0.3 * torch.linalg.cross(bone, body.rest_template[4] - body.rest_template[1])
+    assert_close(hidden_degrees(still, turned, body)[0, 16].deg2rad(), torch.tensor(0.5))
+    assert hidden_degrees(still, swung, body)[0, 16] < 1e-3
+    assert_close(hidden_degrees(still, swung, body)[0, 20].deg2rad(), swung[0, 20].norm())
+
+
 @torch.no_grad()
 def test_heading_and_place_change_nothing(fitter, network):
     joints = clip()
