@@ -121,8 +121,7 @@ def seen_by_network(problem: Problem) -> tuple[Tensor, Tensor]:
     seen; how far; where up is in that frame; the geometric start.
     """
     by_frame, rig = problem.mask.shape, problem.rig
-    zero = problem.targets.new_zeros
-    placed = aligned_start(problem, mean_start(problem, zero(3), zero(rig.num_betas)))
+    placed = on_trunk(problem)
     geometric = geometric_start(problem, placed)
     base = torch.eye(3).to(placed.root).repeat(*by_frame, JOINTS, 1, 1)
     base[:, :, list(SHOWN)] = axis_angle_to_matrix(geometric.pose)[:, :, [rig.fitted.index(j) for j in SHOWN]]
@@ -136,16 +135,22 @@ def seen_by_network(problem: Problem) -> tuple[Tensor, Tensor]:
     return torch.cat([part.flatten(2) for part in parts], -1), base
 
 
-def learned_start(problem: Problem, placed: State) -> State:
+def on_trunk(problem: Problem) -> State:
+    """The mean pose laid on the trunk of the targets, from which the network sees them."""
+    zero = problem.targets.new_zeros
+    return aligned_start(problem, mean_start(problem, zero(3), zero(problem.rig.num_betas)))
+
+
+def learned_start(problem: Problem) -> State:
     """`learned_state`, each limb bone swung onto the target's."""
-    return geometric_start(problem, learned_state(problem, placed), hinges=False)
+    return geometric_start(problem, learned_state(problem), hinges=False)
 
 
-def learned_state(problem: Problem, placed: State) -> State:
-    """What the problem's belief says, on the place of `placed`; the shape is the one of the targets' bones."""
+def learned_state(problem: Problem) -> State:
+    """What the problem's belief says, where the targets are; the shape is the one of the targets' bones."""
     rig, belief, by_frame = problem.rig, problem.belief, problem.mask.shape
     betas = shape_of_bones(problem)
-    root = placed.root @ belief.rotations[:, 0].unflatten(0, by_frame)
+    root = on_trunk(problem).root @ belief.rotations[:, 0].unflatten(0, by_frame)
     pose = matrix_to_axis_angle(belief.rotations[:, list(rig.fitted)]).unflatten(0, by_frame)
     pelvis = rig.rest_template[0] + betas @ rig.rest_dirs[0].T
     transl = problem.targets[:, 0].unflatten(0, by_frame) - pelvis[:, None]

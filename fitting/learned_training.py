@@ -17,11 +17,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from fitting.data import Batch
-from fitting.learned import JOINTS, OBSERVED, PoseNetwork, believe
+from fitting.learned import JOINTS, OBSERVED, PoseNetwork, believe, on_trunk
 from fitting.problem import Problem
 from fitting.recordings import find_recordings, read_parameters
 from fitting.smplify3d import SMPLify3D
-from fitting.start import aligned_start, mean_start
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import MOTIONS, sample
@@ -258,6 +257,5 @@ class StartTraining(LightningModule):
 
 def local_truth(problem: Problem, rotations: Tensor) -> Tensor:
     """Local rotations (N, 24, 3, 3) as a Belief has them: the root's from the frame of the trunk."""
-    zero = problem.targets.new_zeros
-    trunk = aligned_start(problem, mean_start(problem, zero(3), zero(problem.rig.num_betas))).root.flatten(0, 1)
+    trunk = on_trunk(problem).root.flatten(0, 1)
     return torch.cat((trunk.mT[:, None] @ rotations[:, :1], rotations[:, 1:]), 1)

@@ -174,7 +174,7 @@ class SMPLify3D(lightning.LightningModule):
         Frames are not tied in time yet.
         """
         if energy.problem.belief is not None:
-            return learned_start(energy.problem, placed)
+            return learned_start(energy.problem)
         makers = {"mean": lambda: placed, "geometric": lambda: geometric_start(energy.problem, placed)}
         starts = [makers[name]() for name in self.preset.starts]
         if len(starts) == 1:

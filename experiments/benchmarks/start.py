@@ -31,16 +31,16 @@ sys.path.insert(0, str(ROOT))
 from experiments.benchmarks.solver import REFERENCE, machine  # noqa: E402
 from fitting.data import Batch, Motion, collate, load_motions  # noqa: E402
 from fitting.energy import Energy  # noqa: E402
-from fitting.learned import learned_start, learned_state  # noqa: E402
-from fitting.problem import Problem  # noqa: E402
-from fitting.rig import CHILD, State  # noqa: E402
+from fitting.learned import learned_start, learned_state, on_trunk  # noqa: E402
+from fitting.learned_training import HANDS  # noqa: E402
+from fitting.rig import CHILD  # noqa: E402
 from fitting.smplify3d import SMPLify3D  # noqa: E402
 from fitting.solver import solve  # noqa: E402
-from fitting.start import aligned_start, geometric_start, mean_start  # noqa: E402
+from fitting.start import geometric_start  # noqa: E402
 from models.body import BodyModel  # noqa: E402
 from models.keyed_takes import take  # noqa: E402
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quaternion  # noqa: E402
-from tests.known import FPS, Known, known_cuts  # noqa: E402
+from tests.known import FPS, FRAMES, Known, known_cuts, sway  # noqa: E402
 
 GROUPS = {
     "limbs": (1, 2, 4, 5, 16, 17, 18, 19),
@@ -56,11 +56,13 @@ REAL = ("generated/mdm_toolbox", "generated/mdm_arms_crossed", "generated/mdm_da
 
 
 def keyed_takes() -> list[Known]:
-    """Performances that no training has seen, at most five seconds of each."""
-    out = []
+    """Five seconds of performances that no training has seen, their hands, which were written once, moved at random."""
+    random, out = np.random.default_rng(0), []
     for seed in range(HELD_OUT, HELD_OUT + KEYED):
         motion = take(seed).motion
-        out.append(Known(f"keyed{seed}", motion.thetas[:100], motion.betas, motion.transl[:100]))
+        thetas = motion.thetas[:FRAMES].clone()
+        thetas[:, HANDS] = torch.as_tensor(sway(random)[: len(thetas), -len(HANDS) :]).to(thetas)
+        out.append(Known(f"keyed{seed}", thetas, motion.betas, motion.transl[:FRAMES]))
     return out
 
 
@@ -120,10 +122,9 @@ def one_pass(module: SMPLify3D, clips: Sequence[Known], noise: float) -> dict[st
     for part, batch in batches(clips, module.body, noise):
         before = time.process_time()
         centre, problem = module.problem(batch)
-        state = learned_state(problem, placed(problem))
-        root = (placed(problem).root @ problem.belief.rotations[:, 0].unflatten(0, problem.mask.shape))[:, :, None]
+        state = learned_state(problem.calmed())
         local = problem.belief.rotations[:, 1:].unflatten(0, problem.mask.shape)
-        thetas = matrix_to_axis_angle(torch.cat((root, local), 2))
+        thetas = matrix_to_axis_angle(torch.cat((state.root[:, :, None], local), 2))
         seconds += time.process_time() - before
         for i, clip in enumerate(part):
             length = len(clip.thetas)
@@ -136,12 +137,6 @@ def means(rows: list[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
-def placed(problem: Problem) -> State:
-    """The mean pose laid on the trunk of the targets."""
-    zero = problem.targets.new_zeros
-    return aligned_start(problem, mean_start(problem, zero(3), zero(problem.rig.num_betas)))
-
-
 @torch.no_grad()
 def iterations(module: SMPLify3D, clips: Sequence[Known], noise: float) -> dict[str, float]:
     """Mean number of iterations of the learned fit's energy from each start to within 1 % of the best end of any."""
@@ -150,11 +145,11 @@ def iterations(module: SMPLify3D, clips: Sequence[Known], noise: float) -> dict[
     for _, batch in batches(clips, module.body, noise):
         _, problem = module.problem(batch)
         calm = problem.calmed()
-        base = placed(calm)
+        base = on_trunk(calm)
         starts = {
             "mean": base,
             "geometric": geometric_start(calm, base),
-            "learned": learned_start(calm, base),
+            "learned": learned_start(calm),
         }
         curves = {}
         for name, start in starts.items():

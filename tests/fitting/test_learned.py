@@ -10,12 +10,10 @@ from torch.testing import assert_close
 from experiments.benchmarks.start import GROUPS, hidden_degrees
 from fitting import fit
 from fitting.data import Batch, Motion, collate
-from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, shape_of_bones
+from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, on_trunk, shape_of_bones
 from fitting.learned_training import HANDS, Collate, Crops, in_mirror, keyed_motions, local_truth, read_motions
 from fitting.problem import Problem
-from fitting.rig import State
 from fitting.smplify3d import SMPLify3D
-from fitting.start import aligned_start, mean_start
 from fitting.terms.base import Normal, Term
 from fitting.terms.believed import Believed
 from models.body import BodyModel
@@ -52,11 +50,6 @@ def problem_of(fitter: SMPLify3D, joints: list[torch.Tensor], fps: float = 20.0)
     padded = torch.nn.utils.rnn.pad_sequence(joints, batch_first=True)
     mask = torch.arange(padded.shape[1]) < lengths[:, None]
     return fitter.problem(Batch(padded, mask, [], torch.full((len(joints),), fps, dtype=torch.float64)))[1]
-
-
-def placed(problem: Problem) -> State:
-    zero = problem.targets.new_zeros
-    return aligned_start(problem, mean_start(problem, zero(3), zero(problem.rig.num_betas)))
 
 
 def test_the_measure_sees_the_turn_of_limbs_and_all_of_wrists():
@@ -135,7 +128,7 @@ def test_derivative_of_the_term_is_that_of_its_residual(fitter, network):
     with torch.no_grad():
         problem = problem_of(fitter, [clip(frames=6), clip(2_000_005, 6)])
         problem.belief = believe(network, problem)
-        state = learned_start(problem, placed(problem))
+        state = learned_start(problem)
         moved = 0.2 * torch.randn(state.pose.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         posed = problem.rig.posed(replace(state, pose=state.pose + moved))
     term, size = Believed(0.7), 6 + 3 * len(problem.rig.fitted) + problem.rig.num_betas
@@ -167,7 +160,7 @@ def test_the_shape_of_bones(fitter):
 def test_an_untrained_network_starts_geometrically(fitter):
     problem = problem_of(fitter, [clip()])
     problem.belief = believe(PoseNetwork().double(), problem)
-    joints = problem.rig.posed(learned_start(problem, placed(problem))).joints
+    joints = problem.rig.posed(learned_start(problem)).joints
     bones = [(1, 4), (16, 18), (18, 20)]
     for start, end in bones:
         ours, theirs = (x[:, end] - x[:, start] for x in (joints, problem.targets))
@@ -222,7 +215,7 @@ def test_crops_follow_from_their_number_and_show_the_truth(fitter):
     assert known.rotations.shape[:2] == known.batch.mask.shape == (8, 16)
     problem = SMPLify3D(preset="quick").problem(known.batch)[1]
     truth = local_truth(problem, known.rotations.flatten(0, 1))
-    again = placed(problem).root.flatten(0, 1) @ truth[:, 0]
+    again = on_trunk(problem).root.flatten(0, 1) @ truth[:, 0]
     assert_close(again[problem.mask.flatten()], known.rotations[:, :, 0][known.batch.mask], atol=1e-5, rtol=0)
 
 
