@@ -51,7 +51,7 @@ class KnownMotion:
 
 
 @dataclass
-class Known:
+class KnownBatch:
     """A batch: what is seen of it, and its rotations (clips, frames, 24, 3, 3)."""
 
     batch: Batch
@@ -138,14 +138,14 @@ class Collate:
     def __init__(self, body: BodyModel):
         self.body = body
 
-    def __call__(self, crops: list[tuple[Tensor, Tensor, Tensor, Tensor, float]]) -> Known:
+    def __call__(self, crops: list[tuple[Tensor, Tensor, Tensor, Tensor, float]]) -> KnownBatch:
         *parts, betas, added, fps = zip(*crops, strict=True)
         thetas, path = (pad_sequence(list(part), batch_first=True) for part in parts)
         lengths = torch.tensor([len(part) for part in parts[0]])
         mask = torch.arange(thetas.shape[1]) < lengths[:, None]
         joints = self.body.joints(torch.stack(betas)[:, None], thetas, path)[..., :OBSERVED, :]
         joints = torch.where(mask[..., None, None], joints + pad_sequence(list(added), batch_first=True), 0)
-        return Known(Batch(joints, mask, [], torch.tensor(fps)), axis_angle_to_matrix(thetas))
+        return KnownBatch(Batch(joints, mask, [], torch.tensor(fps)), axis_angle_to_matrix(thetas))
 
 
 class KnownData(LightningDataModule):
@@ -207,7 +207,7 @@ class StartTraining(LightningModule):
         self.network = PoseNetwork.load(init_from).train().requires_grad_() if init_from else PoseNetwork()
         self.fitter = SMPLify3D(preset="careful")
 
-    def training_step(self, known: Known, batch_idx: int) -> Tensor:
+    def training_step(self, known: KnownBatch, batch_idx: int) -> Tensor:
         angle, likelihood = self._errors(known, calm=batch_idx % 2 == 0)
         loss = angle + LIKELIHOOD * likelihood
         degrees = float(angle.detach().rad2deg())
@@ -217,13 +217,13 @@ class StartTraining(LightningModule):
         )
         return loss
 
-    def validation_step(self, known: Known, batch_idx: int) -> None:
+    def validation_step(self, known: KnownBatch, batch_idx: int) -> None:
         """val/degrees: mean angle between rotations and the truth, over all joints."""
         angle, likelihood = self._errors(known, calm=True)
         losses = {"val/degrees": angle.rad2deg(), "val/likelihood": likelihood}
         self.log_dict(losses, prog_bar=True, batch_size=len(known.rotations))
 
-    def _errors(self, known: Known, calm: bool) -> tuple[Tensor, Tensor]:
+    def _errors(self, known: KnownBatch, calm: bool) -> tuple[Tensor, Tensor]:
         """Mean angle to the truth in radians, and minus the log likelihood of a turn about a bone, up to a constant.
 
         calm: on targets averaged in time as far as they are noisy, as preset careful starts; quick does not.
