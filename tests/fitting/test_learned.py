@@ -197,10 +197,8 @@ def test_the_weights_beat_geometry_on_real_motion(reference):
     degrees, metres = {}, {}
     for start in ("geometric", "learned"):
         results = fit(shown, start=start)
-        pairs = zip(cuts, results, strict=True)
-        degrees[start] = torch.stack(
-            [hidden_degrees(c.thetas, r.thetas, body)[:, joints].mean() for c, r in pairs]
-        ).mean()
+        errors = [hidden_degrees(cut.thetas, r.thetas, body) for cut, r in zip(cuts, results, strict=True)]
+        degrees[start] = torch.stack(errors)[..., joints].mean()
         metres[start] = (torch.stack([result.joints() for result in results]) - shown).norm(dim=-1).mean()
     assert degrees["learned"] < 0.9 * degrees["geometric"] and metres["learned"] < metres["geometric"]
 
