@@ -30,13 +30,15 @@ def fit(
     skeleton: str | None = None,
     up: str | None = None,
     floor: float | None = None,
+    start: str = "geometric",
 ) -> FitResult | list[FitResult]:
     """Fit a body to joints (frames, 22, 3), or clips of equal length (clips, frames, 22, 3), in metres, y up.
 
     Joint 0 to 21 in SMPL's order, as HumanML3D and MDM have them, or those of another skeleton, by name or YAML file;
     NaN = unseen. confidence: (..., frames, J) from 0, unseen, to 1; up: another axis that points up. adapt_skeleton:
     for people whose bones no betas give, such as raw motion capture; result.body then has the clip's bones. floor: its
-    height along the up axis, metres, where the clip's feet do not tell. Returns one FitResult, or a list for clips.
+    height along the up axis, metres, where the clip's feet do not tell. start: "geometric", "learned" or the file of a
+    training (docs/learned-start.md). Returns one FitResult, or a list for clips.
     Raises InputError for another shape, unit or up axis, infinite numbers, a floor with a preset that has no terms on
     feet, and where too little is seen.
     """
@@ -52,7 +54,7 @@ def fit(
     given = [None] * len(clips) if sure is None else sure.reshape(clips.shape[:-1])
     checked = [check_joints(clip, skeleton, up, own) for clip, own in zip(clips, given, strict=True)]
     module = SMPLify3D(
-        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton, floor
+        None if isinstance(body, BodyModel) else body, preset, prior, mean_params, solver, adapt_skeleton, floor, start
     )
     if isinstance(body, BodyModel):
         module.body = body

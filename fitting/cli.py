@@ -220,6 +220,7 @@ def fit_parser() -> ArgumentParser:
     add("--out", "DIR", "output folder", "outputs")
     add("--body", "FILE", "any SMPL-family file, .npz or .pkl, instead of the embedded body")
     add("--preset", "NAME", "careful, quick, reference (MDM's own energy) or a YAML file", "careful")
+    add("--start", "NAME", "geometric; learned: by a network, with twist; or the file of its training", "geometric")
     add("--formats", "LIST", "what to write, separated by commas", ",".join(DEFAULT_FORMATS))
     add("--skeleton", "NAME", f"{', '.join(SKELETONS)} or a YAML file, where the number of joints does not tell")
     add("--fps", "F", "frames a second, where the file is wrong or does not tell", type=float)
@@ -330,7 +331,8 @@ def fit(config: Namespace) -> int:
 
     run = {name: config[name] for name in ("resume", "logger", "device", "devices", "out_fps")}
     run["formats"] = comma_list(config.formats)
-    model = {name: config[name] for name in ("body", "preset", "prior", "mean_params", "adapt_skeleton", "floor")}
+    given = ("body", "preset", "prior", "mean_params", "adapt_skeleton", "floor", "start")
+    model = {name: config[name] for name in given}
     reading = {name: config[name] for name in ("skeleton", "fps", "up", "stats")}
     reading["samples"] = comma_numbers(config.samples)
     text = fit_parser().dump(config, skip_unset=False)

@@ -34,7 +34,8 @@ class Preset:
 
     fitted: rotations that the joints see ("visible") or all; shape: one a clip or a frame; starts: each is tried for
     `probe` iterations; follow_noise: trust and smooth the joints according to the clip's noise; prior: path of the
-    pose prior that the weights go with, None = the own one.
+    pose prior that the weights go with, None = the own one; belief: weight of the rotations that a learned start
+    believes, where there is one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Preset:
     probe: int = 3
     follow_noise: bool = False
     prior: str | None = None
+    belief: float = 1.0
 
     def has(self, *terms: str) -> bool:
         """Whether a stage has one of these terms."""

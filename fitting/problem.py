@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fitting.belief import Belief
 from fitting.contact import Contact
 from fitting.mixture import Mixture
 from fitting.noise import Noise
@@ -30,6 +31,7 @@ class Problem:
     guess: Tensor | None = None  # (N, 3) translation that the torso asks for
     noise: Noise | None = None  # None: the joints are taken as they are
     contact: Contact | None = None  # None: no term asks for it
+    belief: Belief | None = None  # None: the start is not learned
 
     @property
     def fitted_dims(self) -> Tensor:
@@ -47,6 +49,7 @@ class Problem:
             guess=None if self.guess is None else self.guess[rows],
             noise=None if self.noise is None else self.noise.clips(clips),
             contact=None if self.contact is None else self.contact.rows(rows),
+            belief=None if self.belief is None else self.belief.rows(rows),
         )
 
     def calmed(self) -> "Problem":

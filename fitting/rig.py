@@ -20,6 +20,7 @@ from models.rotations import axis_angle_to_matrix
 
 # the joint in which the bone of each joint ends; of the chest's (9) three bones the neck's is taken
 CHILD = {j: j + 3 for j in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14)} | {j: j + 2 for j in (16, 17, 18, 19)}
+CHEST = 9  # carries neck and arms: no one bone shows its turn
 
 PART, PART_GPU = 512, 2**16  # frames whose derivatives fit a core's cache, and 3 GB of a GPU
 
@@ -86,6 +87,7 @@ class Rig:
         self.observed = torch.tensor(observed, device=device)
         self.parent_index = torch.tensor([max(p, 0) for p in self.parents], device=device)
         self.turning = torch.tensor([j for j in self.fitted if j < size], device=device)
+        self.bones = self._bones()  # (fitted, 3) directions at rest, zero where no one bone is seen
         chain = torch.zeros(size, size)
         for j in range(size):
             chain[j, [j, *ancestors[j]]] = 1
@@ -101,6 +103,14 @@ class Rig:
             name: ((3 + 3 * slot[:, None] + rows) * size + moved[:, None]).flatten()
             for name, (slot, moved, _) in self.pairs.items()
         }
+
+    def _bones(self) -> Tensor:
+        bones = self.rest_template.new_zeros(len(self.fitted), 3)
+        for row, joint in enumerate(self.fitted):
+            if joint in CHILD and joint != CHEST:
+                bone = self.rest_template[CHILD[joint]] - self.rest_template[joint]
+                bones[row] = bone / bone.norm()
+        return bones
 
     def _ancestors(self, joint: int) -> list[int]:
         """Joints whose rotation moves this one, nearest first."""

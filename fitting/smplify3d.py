@@ -19,6 +19,7 @@ from fitting.data import Batch
 from fitting.energy import Energy
 from fitting.fingers import with_fingers
 from fitting.gaps import bridge
+from fitting.learned import PoseNetwork, believe, learned_start
 from fitting.mixture import Mixture
 from fitting.noise import measure
 from fitting.observed import observe, place_unseen
@@ -29,12 +30,14 @@ from fitting.result import FitResult
 from fitting.rig import Rig, State
 from fitting.solver import Solution, SolverName, solve
 from fitting.start import aligned_start, geometric_start, mean_start
+from fitting.terms.believed import Believed
 from fitting.unpack import unpack
 from models.body import BodyModel
 from models.errors import InputError
 from models.prior import PosePrior, load_mean_params
 from models.skeleton import LANDMARKS
 
+PRIOR_SHARE = 0.5  # of the pose prior's weight beside a learned start, which knows more of the same
 ON_FEET = ("contact", "near", "floor")  # terms that need to know where feet stand
 
 
@@ -45,9 +48,10 @@ class SMPLify3D(lightning.LightningModule):
     prior: gmm_08.pkl or an npz of the same form, None = the preset's, which is the own prior unless it was tuned;
     mean_params: neutral_smpl_mean_params.h5, None = the prior's mean pose; solver: "lm", or "lbfgs" and "adam" for
     comparison; adapt_skeleton: fit each clip's bones too, for people outside the body's shape space
-    (fitting/adaptation.py); floor: its height in metres in the input, None = read off each clip's feet.
+    (fitting/adaptation.py); floor: its height in metres in the input, None = read off each clip's feet; start:
+    "geometric", or "learned": a network's rotations, which the fit also stays near, or the file of a training of it.
     Raises InputError for files that are not what they should be, for adapt_skeleton with a preset of one shape a frame,
-    and for a floor with a preset that has no terms on feet.
+    for a floor with a preset that has no terms on feet, and for a learned start with another solver than "lm".
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class SMPLify3D(lightning.LightningModule):
         solver: SolverName = "lm",
         adapt_skeleton: bool = False,
         floor: float | None = None,
+        start: str = "geometric",
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -82,7 +87,21 @@ class SMPLify3D(lightning.LightningModule):
         self.mean_betas = torch.zeros(self.body.num_betas)
         if mean_params:
             self.mean_pose, self.mean_betas = load_mean_params(mean_params)
+        self.learned = None
+        if start != "geometric":
+            self._learn_start(start)
         self.limits = self.prior.limits if self.prior.limits is not None else PosePrior.load().limits
+
+    def _learn_start(self, start: str) -> None:
+        """Load the network; stages that fit rotations stay near what it believes, and less near the prior."""
+        if self.solver != "lm":
+            raise InputError(f"start {start!r} is the solver lm's; with {self.solver!r} leave it out.")
+        self.learned = PoseNetwork.load(None if start == "learned" else start)
+        for stage in self.preset.stages.values():
+            if stage.unknowns == "all":
+                stage.terms["believed"] = Believed(self.preset.belief)
+                if "pose_prior" in stage.terms:
+                    stage.terms["pose_prior"].weight *= PRIOR_SHARE
 
     @torch.no_grad()
     def fit(self, batch: Batch) -> list[FitResult]:
@@ -137,7 +156,10 @@ class SMPLify3D(lightning.LightningModule):
         mixture = Mixture(self.prior.to(joints.device), dims, joints.dtype)
         limits, mean_pose = self.limits.flatten(0, 1).to(joints)[dims], self.mean_pose[3:].to(joints)
         targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
-        return centre, Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
+        problem = Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
+        if self.learned is not None:
+            problem.belief = believe(self.learned, problem.calmed())
+        return centre, problem
 
     def _floor(self, batch: Batch, centre: Tensor) -> Tensor | None:
         """Height (clips,) of the floor that was given, over the middle of each clip (clips, 3)."""
@@ -149,7 +171,12 @@ class SMPLify3D(lightning.LightningModule):
         return floor.to(centre) - centre[:, 1]
 
     def best_start(self, energy: Energy, placed: State) -> State:
-        """The start whose energy is lowest after a few iterations, for each clip; frames are not tied in time yet."""
+        """The learned start; without one the start whose energy is lowest after a few iterations, for each clip.
+
+        Frames are not tied in time yet.
+        """
+        if energy.problem.belief is not None:
+            return learned_start(energy.problem)
         makers = {"mean": lambda: placed, "geometric": lambda: geometric_start(energy.problem, placed)}
         starts = [makers[name]() for name in self.preset.starts]
         if len(starts) == 1:

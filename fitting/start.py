@@ -5,11 +5,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fitting.problem import TORSO, Problem
-from fitting.rig import CHILD, State
+from fitting.rig import CHEST, CHILD, State
 from models.proportions import TRUNK
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-CHEST = 9  # carries neck and arms: no one bone shows its turn
 # shoulders and hips turn about their bone until the next joint, a hinge, bends about this axis of theirs
 HINGES = {1: (1.0, 0.0, 0.0), 2: (1.0, 0.0, 0.0), 16: (0.0, -1.0, 0.0), 17: (0.0, 1.0, 0.0)}
 STRAIGHT, BENT = 0.1, 0.4  # sine of the hinge's angle below which it tells nothing of twist, above which everything
@@ -54,10 +53,10 @@ def kabsch(source: Tensor, target: Tensor) -> Tensor:
     return vh.mT @ (flip[..., None] * u.mT)
 
 
-def geometric_start(problem: Problem, start: State) -> State:
+def geometric_start(problem: Problem, start: State, hinges: bool = True) -> State:
     """Keep the rigid place of `start` and swing each limb bone onto the target's, from the root outwards.
 
-    Twist stays the mean pose's, but for shoulders and hips, where the bend of elbow and knee shows it.
+    Twist stays that of `start`, but for shoulders and hips, where with `hinges` the bend of elbow and knee shows it.
     """
     rig = problem.rig
     root = start.root.flatten(0, 1)
@@ -73,7 +72,7 @@ def geometric_start(problem: Problem, start: State) -> State:
         if child in seen and joint in seen:
             bone = parent @ local[joint] @ (rig.rest_template[child] - rig.rest_template[joint])
             local[joint] = parent.mT @ swing(bone, seen[child] - seen[joint]) @ parent @ local[joint]
-            if joint in HINGES and CHILD[child] in seen:
+            if hinges and joint in HINGES and CHILD[child] in seen:
                 axis = (parent @ local[joint]) @ local[joint].new_tensor(HINGES[joint])
                 twist = hinge_twist(axis, seen[child] - seen[joint], seen[CHILD[child]] - seen[child])
                 local[joint] = parent.mT @ twist @ parent @ local[joint]

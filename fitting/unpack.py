@@ -63,11 +63,17 @@ def _put_back(transl: Tensor, origin: Tensor | None, clip: int) -> Tensor:
 
 
 def all_thetas(state: State, problem: Problem, prior: PosePrior) -> Tensor:
-    """Rotation vectors of all 24 joints (N, 24, 3), none longer than pi; what nothing saw is what the prior expects."""
+    """Rotation vectors of all 24 joints (N, 24, 3), none longer than pi.
+
+    What nothing saw is what a learned start believes of it, else what the prior expects.
+    """
     prior, dims = prior.to(state.pose.device), problem.fitted_dims
     fitted = matrix_to_axis_angle(axis_angle_to_matrix(state.pose)).flatten(2)
     pose = complete_pose(prior, dims, fitted, problem.mask, problem.fps)
     body_rotations = axis_angle_to_matrix(pose.view(-1, 23, 3))
+    if problem.belief is not None:
+        unseen = [joint for joint in range(1, 24) if joint not in problem.rig.fitted]
+        body_rotations[:, [joint - 1 for joint in unseen]] = problem.belief.rotations[:, unseen]
     return matrix_to_axis_angle(torch.cat((state.root.reshape(-1, 1, 3, 3), body_rotations), 1))
 
 

@@ -91,11 +91,11 @@ def _read(path: Path, start: float, fps: float, random: np.random.Generator) -> 
     else:  # OmniControl, 20 fps: what 22 joints do not show is zero there
         params = np.load(path, allow_pickle=False)[np.round(seconds * FPS).astype(int)]
         poses, transl = params[:, :72], params[:, 72:]
-        poses.reshape(FRAMES, 24, 3)[:, UNSEEN] = _sway(random)
+        poses.reshape(FRAMES, 24, 3)[:, UNSEEN] = sway(random)
     return Rotation.from_rotvec(poses.reshape(-1, 3)), transl
 
 
-def _sway(random: np.random.Generator) -> np.ndarray:
+def sway(random: np.random.Generator) -> np.ndarray:
     """Random smooth rotation vectors (100, 7, 3) of about 0.3 rad: three slow waves an axis."""
     hertz, cycle = random.uniform(0, 1, (2, len(UNSEEN), 3, 3))
     radians = random.normal(0, 0.15, hertz.shape)

@@ -1,0 +1,261 @@
+"""Training of the learned start on motion with known parameters: the LightningModule and its data.
+
+What the joints of a clip show is worked out as a fit does it (SMPLify3D.problem), so that noise, gaps and padding look
+in training as they do in use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningDataModule, LightningModule
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+
+from fitting.data import Batch
+from fitting.learned import JOINTS, OBSERVED, PoseNetwork, believe, on_trunk
+from fitting.problem import Problem
+from fitting.recordings import find_recordings, read_parameters
+from fitting.smplify3d import SMPLify3D
+from models.body import BodyModel
+from models.errors import InputError
+from models.keyed import MOTIONS, sample
+from models.keyed_takes import take
+from models.mdm.module import rate_factor
+from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from models.tools.anatomy import mirrored
+
+HANDS, UNSEEN = (20, 21, 22, 23), (10, 11, 15, 20, 21, 22, 23)  # what was written by hand; what 22 joints do not show
+HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
+NOISE = 0.04  # metres: the largest deviation that is added
+PACE = (0.75, 1.35)  # of the speed that a motion has
+LIKELIHOOD = 0.05  # weight of the precision's loss beside the mean angle
+
+
+@dataclass
+class KnownMotion:
+    """thetas (L, 24, 3) axis-angle; path of the pelvis (L, 3) metres, y up; fps.
+
+    unknown: joints whose rotation is nobody's: hands that were written once for all, hands, feet and head that a
+    prior completed. They are taken as unturned, for want of anything better.
+    """
+
+    thetas: Tensor
+    path: Tensor
+    fps: float
+    unknown: tuple[int, ...] = ()
+
+
+@dataclass
+class KnownBatch:
+    """A batch: what is seen of it, and its rotations (clips, frames, 24, 3, 3)."""
+
+    batch: Batch
+    rotations: Tensor
+
+
+def keyed_motions(first: int, takes: int, variations: int) -> list[KnownMotion]:
+    """Performed sentences of the seeds from `first` on, and so many variations of every keyed motion."""
+    motions = [take(first + i).motion for i in range(takes)]
+    motions += [sample(name, first + i) for name in MOTIONS for i in range(variations)]
+    return [KnownMotion(motion.thetas, motion.transl, motion.fps, HANDS) for motion in motions]
+
+
+def read_motions(sources: Sequence[str], unknown: tuple[int, ...] = ()) -> list[KnownMotion]:
+    """Motion of files of SMPL parameters, y up. Raises InputError for files that hold none, or no frame rate."""
+    motions = []
+    for path in find_recordings(sources):
+        found = read_parameters(path)
+        if found is None:
+            raise InputError(f"{path}: holds no SMPL parameters; expected poses and translations, as AMASS and AIST++")
+        fps = found.fps or (60.0 if path.suffix == ".pkl" else None)  # AIST++ does not say its own
+        if fps is None:
+            raise InputError(f"{path}: has no frame rate; expected mocap_framerate or fps in it")
+        own = 3 * (JOINTS if found.poses.shape[1] == 3 * JOINTS else OBSERVED)  # SMPL-H's fingers are no SMPL joints
+        poses = np.zeros((len(found.poses), 3 * JOINTS))
+        poses[:, :own] = found.poses[:, :own]
+        thetas = torch.as_tensor(poses.reshape(-1, JOINTS, 3), dtype=torch.float32)
+        motions.append(KnownMotion(thetas, torch.as_tensor(found.transl, dtype=torch.float32), fps, unknown))
+    return motions
+
+
+class Crops(Dataset):
+    """Random parts of motions, disturbed. What item i is depends on (seed, i) alone.
+
+    kinds: motions of different origin, which are drawn equally often; those of one kind by their length in time.
+    """
+
+    def __init__(self, kinds: Sequence[Sequence[KnownMotion]], count: int, frames: int, seed: int, betas: int = 10):
+        self.count, self.frames, self.seed, self.betas = count, frames, seed, betas
+        self.motions = [motion for kind in kinds for motion in kind]
+        seconds = [np.array([len(motion.thetas) / motion.fps for motion in kind]) for kind in kinds]
+        self.chances = np.concatenate([part / part.sum() for part in seconds]) / len(kinds)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """thetas (L, 24, 3), path (L, 3), betas (B,), what is added to the joints (L, 22, 3) and fps."""
+        random = np.random.default_rng((self.seed, index))
+        motion = self.motions[random.choice(len(self.motions), p=self.chances)]
+        stride = max(1, round(motion.fps / 30))
+        longest = self.frames if random.random() < 0.8 else int(random.integers(1, self.frames + 1))
+        start = int(random.integers(max(len(motion.thetas) - longest * stride, 0) + 1))
+        part = slice(start, start + longest * stride, stride)
+        thetas, path = motion.thetas[part].clone(), motion.path[part]
+        thetas[:, list(motion.unknown)] = 0
+        if random.random() < 0.5:
+            thetas, path = in_mirror(thetas, path)
+        betas = torch.as_tensor(random.normal(0, 1, self.betas), dtype=torch.float32)
+        fps = motion.fps / stride * random.uniform(*PACE)
+        return thetas, path, betas, disturbance(len(thetas), random), fps
+
+
+def in_mirror(thetas: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
+    """thetas (L, 24, 3) and path (L, 3) of the person in a mirror across x."""
+    body = torch.as_tensor(mirrored(thetas[:, 1:].flatten(1).numpy())).unflatten(1, (-1, 3))
+    root = thetas[:, :1] * thetas.new_tensor((1, -1, -1))
+    return torch.cat((root, body.to(root)), 1), path * path.new_tensor((-1, 1, 1))
+
+
+def disturbance(frames: int, random: np.random.Generator) -> Tensor:
+    """Noise (frames, 22, 3) of one deviation, none in half of all clips; in a third, NaN: joints unseen for a while."""
+    level = max(random.uniform(-NOISE, NOISE), 0)
+    out = random.normal(0, 1, (frames, OBSERVED, 3)) * level
+    if random.random() < 1 / 3:
+        start, end = np.sort(random.integers(0, frames + 1, 2))
+        out[start:end, random.choice(np.arange(1, OBSERVED), random.integers(1, 7), replace=False)] = np.nan
+    return torch.as_tensor(out, dtype=torch.float32)
+
+
+class Collate:
+    """Crops to a batch, padded to the longest: joints of the embedded body."""
+
+    def __init__(self, body: BodyModel):
+        self.body = body
+
+    def __call__(self, crops: list[tuple[Tensor, Tensor, Tensor, Tensor, float]]) -> KnownBatch:
+        *parts, betas, added, fps = zip(*crops, strict=True)
+        thetas, path = (pad_sequence(list(part), batch_first=True) for part in parts)
+        lengths = torch.tensor([len(part) for part in parts[0]])
+        mask = torch.arange(thetas.shape[1]) < lengths[:, None]
+        joints = self.body.joints(torch.stack(betas)[:, None], thetas, path)[..., :OBSERVED, :]
+        joints = torch.where(mask[..., None, None], joints + pad_sequence(list(added), batch_first=True), 0)
+        return KnownBatch(Batch(joints, mask, [], torch.tensor(fps)), axis_angle_to_matrix(thetas))
+
+
+class KnownData(LightningDataModule):
+    """Batches of motion with known parameters: the project's own, and what files hold."""
+
+    def __init__(
+        self,
+        takes: int = 1200,
+        variations: int = 8,
+        sources: list[str] | None = None,
+        fits: list[str] | None = None,
+        count: int = 19_200,
+        held_out: int = 64,
+        frames: int = 64,
+        batch_size: int = 32,
+        seed: int = 0,
+    ):
+        """takes: performed sentences; variations: of each keyed motion; count: crops in an epoch, of `frames` frames.
+
+        sources: files of SMPL parameters, folders and globs, y up: AMASS-style npz, AIST++ pkl. fits: the same of
+        fits, whose hands, feet and head are a prior's. held_out: crops of other takes to validate on.
+        Raises InputError for numbers below one and less crops than a batch.
+        """
+        super().__init__()
+        if min(takes + variations, frames, batch_size) < 1 or min(count, held_out) < batch_size:
+            raise InputError(
+                f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "
+                f"least 1, count {count} and held_out {held_out} at least batch_size"
+            )
+        self.takes, self.variations, self.sources, self.fits = takes, variations, sources or [], fits or []
+        self.count, self.held_out, self.frames = count, held_out, frames
+        self.batch_size, self.seed = batch_size, seed
+        self.collate = Collate(BodyModel.load())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Perform and read the motion."""
+        kinds = [
+            keyed_motions(0, self.takes, self.variations),
+            read_motions(self.sources),
+            read_motions(self.fits, UNSEEN),
+        ]
+        self.train = Crops([kind for kind in kinds if kind], self.count, self.frames, self.seed)
+        self.val = Crops([keyed_motions(HELD_OUT, self.held_out // 4, 0)], self.held_out, self.frames, HELD_OUT)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, self.batch_size, collate_fn=self.collate, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val, self.batch_size, collate_fn=self.collate, drop_last=True)
+
+
+class StartTraining(LightningModule):
+    """Training of fitting.learned.PoseNetwork."""
+
+    def __init__(self, lr: float = 2e-3, weight_decay: float = 0.01, warmup: int = 100, init_from: str | None = None):
+        """Of AdamW, with a cosine decay to 0. init_from: weights of a training to go on from."""
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = PoseNetwork.load(init_from).train().requires_grad_() if init_from else PoseNetwork()
+        self.fitter = SMPLify3D(preset="careful")
+
+    def training_step(self, known: KnownBatch, batch_idx: int) -> Tensor:
+        angle, likelihood = self._errors(known, calm=batch_idx % 2 == 0)
+        loss = angle + LIKELIHOOD * likelihood
+        degrees = float(angle.detach().rad2deg())
+        self.log_dict(
+            {"train/loss": loss, "train/degrees": degrees, "train/likelihood": likelihood},
+            batch_size=len(known.rotations),
+        )
+        return loss
+
+    def validation_step(self, known: KnownBatch, batch_idx: int) -> None:
+        """val/degrees: mean angle between rotations and the truth, over all joints."""
+        angle, likelihood = self._errors(known, calm=True)
+        losses = {"val/degrees": angle.rad2deg(), "val/likelihood": likelihood}
+        self.log_dict(losses, prog_bar=True, batch_size=len(known.rotations))
+
+    def _errors(self, known: KnownBatch, calm: bool) -> tuple[Tensor, Tensor]:
+        """Mean angle to the truth in radians, and minus the log likelihood of a turn about a bone, up to a constant.
+
+        calm: on targets averaged in time as far as they are noisy, as preset careful starts; quick does not.
+        """
+        with torch.no_grad():
+            problem = self.fitter.problem(known.batch)[1]
+            problem = problem.calmed() if calm else problem
+            truth = local_truth(problem, known.rotations.flatten(0, 1))
+        belief = believe(self.network, problem)
+        error = matrix_to_axis_angle(belief.rotations.mT @ truth)[problem.mask.flatten()]
+        angle = (error.square().sum(-1) + 1e-6).sqrt().mean()
+        rig = problem.rig
+        fitted = list(rig.fitted)
+        turn = (error.detach()[:, fitted] * rig.bones).sum(-1)
+        precision = belief.precision[problem.mask.flatten()][:, fitted]
+        return angle, 0.5 * (precision * turn.square() - precision.log()).mean()
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self.hparams.warmup, total, "cosine"))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_end(self) -> None:
+        """Write the weights, learned_start.npz in the run's folder."""
+        if self.global_rank == 0:
+            self.network.save(Path(self.trainer.default_root_dir) / "learned_start.npz")
+
+
+def local_truth(problem: Problem, rotations: Tensor) -> Tensor:
+    """Local rotations (N, 24, 3, 3) as a Belief has them: the root's from the frame of the trunk."""
+    trunk = on_trunk(problem).root.flatten(0, 1)
+    return torch.cat((trunk.mT[:, None] @ rotations[:, :1], rotations[:, 1:]), 1)
