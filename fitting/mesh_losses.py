@@ -9,9 +9,10 @@ from torch import Tensor
 
 from models.skeleton import SMPL_PARENTS
 
-CREEP = 0.01  # m/s under which a foot's slip weighs less and less: its square root has no kink at rest
+CREEP = 0.001  # m/s, so that the root of a mean square has no kink where feet are at rest
+STEPS_OFF = 0.25  # m/s; slower feet slip, faster ones are about to step
 BEARING = 0.005  # metres: the lowest part of a sole bears, one that is so much higher a third of it
-STEADY = 1e-4  # metres under which a bone's change weighs less and less
+STEADY = 1e-4  # metres, as CREEP for the lengths of bones
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -21,15 +22,17 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def foot_slip(soles: Tensor, standing: Tensor, fps: float) -> Tensor:
-    """Speed in m/s at which the bearing part of a standing foot moves.
+    """Speed in m/s at which the bearing part of a standing foot moves: the root of its mean square.
 
     soles (clips, frames, 2, parts, 3): heel, ball, toe of both feet; standing (clips, frames - 1, 2), 0 to 1, from each
-    frame to the next, 0 where one is not real. A part bears by exp(-height / BEARING), so a foot may roll on it.
+    frame to the next, 0 where one is not real. A part bears by exp(-height / BEARING), so a foot may roll on it. What
+    moves at v counts 1 / (1 + (v / STEPS_OFF)^2): a foot that lands or leaves shall not be slowed down. These weights
+    are constant to the gradient.
     """
-    speed = (fps * soles.diff(dim=1)).square().sum(-1)
+    squared = (fps * soles.diff(dim=1)).square().sum(-1)
     bearing = torch.softmax(-soles[..., 1].detach() / BEARING, -1)[:, :-1]
-    creep = (speed + CREEP**2).sqrt() - CREEP
-    return weighted_mean(creep * bearing, standing[..., None] * bearing)
+    weight = standing[..., None] * bearing / (1 + squared.detach() / STEPS_OFF**2)
+    return (weighted_mean(squared, weight) + CREEP**2).sqrt() - CREEP
 
 
 def penetration(heights: Tensor, mask: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class MeshLosses:
     ) -> dict[str, Tensor]:
         """As __call__, of a fit to the joints that was made before."""
         thetas, betas, transl = fit
-        probes, feet = self.probes.to(joints.device), joints.detach()[:, :, BALLS]
+        probes, feet = self.probes.to(joints), joints.detach()[:, :, BALLS]
         real = mask[..., None].expand(feet.shape[:3])
         floor = floor_under(feet, real) if floor is None else floor
         points = probes(betas, thetas, transl)

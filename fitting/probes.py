@@ -48,8 +48,9 @@ class Probes:
         skin, centres = points.split((points.shape[-2] - len(self.radii), len(self.radii)), -2)
         return Points(skin[..., :6, :].unflatten(-2, (2, 3)), skin, centres)
 
-    def to(self, device: torch.device) -> "Probes":
-        return Probes(self.body.to(device), self.radii.to(device), self.pairs.to(device))
+    def to(self, like: Tensor) -> "Probes":
+        """On that tensor's device, with its precision."""
+        return Probes(self.body.to(like), self.radii.to(like), self.pairs.to(like.device))
 
 
 def probes_of(body: BodyModel) -> Probes:
