@@ -359,7 +359,17 @@ def sampling_request(config: Namespace, prompts: list[str]) -> "Request":
     """The request that add_sampling's arguments make; without --model to the small model."""
     from fitting.generate import SMALL_MODEL, Request
 
-    names = ("stats", "clip", "num_samples", "num_repetitions", "guidance", "steps", "seed", "mesh_guidance", "mesh_steps")
+    names = (
+        "stats",
+        "clip",
+        "num_samples",
+        "num_repetitions",
+        "guidance",
+        "steps",
+        "seed",
+        "mesh_guidance",
+        "mesh_steps",
+    )
     return Request(prompts, config.model or str(SMALL_MODEL), **{name: config[name] for name in names})
 
 

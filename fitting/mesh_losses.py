@@ -21,17 +21,25 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1e-6)
 
 
-def foot_slip(soles: Tensor, standing: Tensor, fps: float) -> Tensor:
+@torch.no_grad()
+def bearing(soles: Tensor, standing: Tensor, fps: float) -> Tensor:
+    """How much each part of a sole bears from a frame to the next, (clips, frames - 1, 2, parts), constant to gradients.
+
+    soles (clips, frames, 2, parts, 3): heel, ball, toe of both feet; standing (clips, frames - 1, 2), 0 to 1, 0 where a
+    frame is not real. A part bears by exp(-height / BEARING), so a foot may roll on it, and what moves at v counts
+    1 / (1 + (v / STEPS_OFF)^2): a foot that lands or leaves shall not be slowed down.
+    """
+    share = torch.softmax(-soles[..., 1] / BEARING, -1)[:, :-1]
+    squared = (fps * soles.diff(dim=1)).square().sum(-1)
+    return standing[..., None] * share / (1 + squared / STEPS_OFF**2)
+
+
+def foot_slip(soles: Tensor, weight: Tensor, fps: float) -> Tensor:
     """Speed in m/s at which the bearing part of a standing foot moves: the root of its mean square.
 
-    soles (clips, frames, 2, parts, 3): heel, ball, toe of both feet; standing (clips, frames - 1, 2), 0 to 1, from each
-    frame to the next, 0 where one is not real. A part bears by exp(-height / BEARING), so a foot may roll on it. What
-    moves at v counts 1 / (1 + (v / STEPS_OFF)^2): a foot that lands or leaves shall not be slowed down. These weights
-    are constant to the gradient.
+    soles (clips, frames, 2, parts, 3), weight (clips, frames - 1, 2, parts) as `bearing` gives it.
     """
     squared = (fps * soles.diff(dim=1)).square().sum(-1)
-    bearing = torch.softmax(-soles[..., 1].detach() / BEARING, -1)[:, :-1]
-    weight = standing[..., None] * bearing / (1 + squared.detach() / STEPS_OFF**2)
     return (weighted_mean(squared, weight) + CREEP**2).sqrt() - CREEP
 
 

@@ -1,8 +1,8 @@
 """Losses on the mesh as a function of motion joints: joints -> fit layer -> body -> fitting/mesh_losses.py.
 
-    losses = MeshLosses({"slip": 1.0, "bones": 4.0})
-    terms = losses(joints, mask, fps=20.0)  # each (clips,), differentiable by the joints
-    losses.total(terms).sum().backward()
+losses = MeshLosses({"slip": 1.0, "bones": 4.0})
+terms = losses(joints, mask, fps=20.0)  # each (clips,), differentiable by the joints
+losses.total(terms).sum().backward()
 """
 
 from collections.abc import Mapping
@@ -59,8 +59,9 @@ class MeshLosses:
         floor = floor_under(feet, real) if floor is None else floor
         points = probes(betas, thetas, transl)
         stands = standing(feet, real, joints.new_full(floor.shape, fps), floor)
+        weight = mesh_losses.bearing(points.soles, stands, fps)
         terms = {
-            "slip": lambda: mesh_losses.foot_slip(points.soles, stands, fps),
+            "slip": lambda: mesh_losses.foot_slip(points.soles, weight, fps),
             "penetration": lambda: mesh_losses.penetration(points.skin[..., 1] - self._ground(floor), mask),
             "bones": lambda: mesh_losses.bone_length_change(joints, mask),
             "limits": lambda: mesh_losses.limit_excess(thetas, self.fitter.limits.to(thetas), mask),

@@ -45,9 +45,13 @@ class ThroughFit(MDM):
         """
         super().__init__(**kwargs)
         if not 0 < below <= 1 or clips < 1 or window < 4:
-            raise InputError(f"below {below} is a share in (0, 1], clips {clips} at least 1, window {window} at least 4")
+            raise InputError(
+                f"below {below} is a share in (0, 1], clips {clips} at least 1, window {window} at least 4"
+            )
         if self.options["dataset"] != "humanml":
-            raise InputError(f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}")
+            raise InputError(
+                f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}"
+            )
         self.mesh = MeshLosses(mesh_weights, preset)
 
     def training_step(self, batch: TextMotionBatch, batch_idx: int) -> Tensor:

@@ -10,7 +10,7 @@ from fitting.runner import guarded
 from models.mdm.checkpoint import load_checkpoint
 from models.mdm.takes import HELD_OUT, UNIT, load_takes, read_takes
 from models.mdm.words import Vocabulary
-from tests.training import CONFIGS, data_set
+from tests.training import CONFIGS, data_set, losses
 from train import main
 
 SMALL = CONFIGS.parents[1] / "models" / "assets" / "small_mdm"
@@ -58,6 +58,43 @@ def test_a_fine_tuning_learns_words_and_leaves_a_model(name, most, own, tmp_path
     assert words[-1] == "somersaults" and Vocabulary.load(tmp_path).number("somersaulting") == len(words)
     before, after = (load_checkpoint(path).denoiser for path in (SMALL / "model.pt", tmp_path / "model000000001.pt"))
     assert not torch.equal(*(n.state_dict()["seqTransDecoder.layers.0.linear1.weight"] for n in (before, after)))
+
+
+@pytest.mark.parametrize("name", ["through", "through_lora"])
+def test_a_step_through_the_fit_moves_the_network_and_logs_every_term(name, tmp_path):
+    few = ["--model.clips", 2, "--model.window", 8, "--trainer.log_every_n_steps", 1]
+    assert step(name, tmp_path, "--model.init_from", SMALL / "model.pt", *few) == 0
+    before, after = (load_checkpoint(path).denoiser for path in (SMALL / "model.pt", tmp_path / "model000000001.pt"))
+    moved = [key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])]
+    assert "seqTransDecoder.layers.0.linear1.weight" in moved
+    terms = ("slip", "bones", "keep", "loss")
+    assert all(float(losses(tmp_path, f"mesh/{term}")[0]) > 0 for term in terms)
+
+
+def test_a_run_through_the_fit_goes_on_as_if_unbroken(tmp_path):
+    few = ["--model.clips", 2, "--model.window", 6, "--trainer.log_every_n_steps", 1, "--trainer.precision", 32]
+    every = [
+        "--trainer.callbacks",
+        json.dumps([{"class_path": "fitting.training.Checkpoints", "init_args": {"every": 1}}]),
+    ]
+    assert step("through", tmp_path / "whole", *few, *every, "--trainer.max_steps", 2) == 0
+    assert step("through", tmp_path / "broken", *few, *every) == 0
+    assert step("through", tmp_path / "broken", *few, *every, "--trainer.max_steps", 2, "--ckpt_path", "last") == 0
+    for name in ("mesh/slip", "mesh/bones", "mesh/loss", "train/loss"):
+        assert losses(tmp_path / "whole", name) == losses(tmp_path / "broken", name)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--model.below", 0], "below 0.0 is a share"),
+        (["--model.mesh_weights", "{slid: 1}"], "slid; known are slip"),
+        (["--model.preset", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_would_fail_through_the_fit_is_refused(options, words, tmp_path, capsys):
+    assert step("through", tmp_path, *options) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_own_clips_are_read_as_often_as_asked(own):

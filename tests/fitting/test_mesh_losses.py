@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fitting import mesh_losses, metrics
+from fitting.layer import fit_layer
 from fitting.mesh_guidance import MeshGuidance, polyak_step
 from fitting.mesh_objective import TERMS, MeshLosses
 from fitting.probes import probes_of
@@ -39,9 +40,9 @@ def walk(first: int, frames: int, noise: float = 0.01) -> torch.Tensor:
 def losses() -> dict:
     """Each loss as a function of points for clips of six and four frames, with points that it does not lack."""
     pairs, radii = torch.tensor([[0, 1], [0, 2], [1, 3]]), torch.full((4,), 0.8).double()
-    standing = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(1)).double() * REAL[:, 1:, None]
+    weight = torch.rand(2, 5, 2, 3, generator=torch.Generator().manual_seed(1)).double() * REAL[:, 1:, None, None]
     return {
-        "slip": (partial(mesh_losses.foot_slip, standing=standing, fps=FPS), random(2, 6, 2, 3, 3) * 0.02),
+        "slip": (partial(mesh_losses.foot_slip, weight=weight, fps=FPS), random(2, 6, 2, 3, 3) * 0.02),
         "penetration": (partial(mesh_losses.penetration, mask=REAL), random(2, 6, 5)),
         "bones": (partial(mesh_losses.bone_length_change, mask=REAL), random(2, 6, 22, 3)),
         "limits": (partial(mesh_losses.limit_excess, limits=PosePrior.load().limits, mask=REAL), random(2, 6, 24, 3)),
@@ -58,25 +59,32 @@ def test_gradients_against_differences_and_no_word_from_padding(name):
     function, points = losses()[name]
     found = function(points)
     assert found.shape == (2,) and (found > 0).all()
-    if name == "slip":  # what bears is held constant
-        points[..., 1] = torch.linspace(0, 0.01, 3)
-        flat, heights = points[..., [0, 2]], points[..., 1:2]
-        level = lambda x: function(torch.cat((x[..., :1], heights, x[..., 1:]), -1))  # noqa: E731
-        assert torch.autograd.gradcheck(level, flat.clone().requires_grad_())
-    else:
-        assert torch.autograd.gradcheck(function, points.clone().requires_grad_(), atol=1e-4)
+    assert torch.autograd.gradcheck(function, points.clone().requires_grad_(), atol=1e-4)
     before = function(points)
-    points[1, 4:] += 1 if name == "slip" else 100
+    points[1, 4:] += 100
     torch.testing.assert_close(function(points), before)
+
+
+def slip(soles: torch.Tensor, standing: torch.Tensor) -> torch.Tensor:
+    return mesh_losses.foot_slip(soles, mesh_losses.bearing(soles, standing, FPS), FPS)
 
 
 def test_slip_is_a_speed_and_a_foot_may_roll_on_its_heel():
     soles, standing = torch.zeros(2, 6, 2, 3, 3), torch.ones(2, 5, 2)
     soles[0, :, :, :, 0] = 0.3 / FPS * torch.arange(6)[:, None, None]  # both feet slide, all of them
     soles[1, :, :, 1:, 1] = 0.1 * torch.arange(1, 7)[:, None, None]  # toes rise, heels stay
-    slip = mesh_losses.foot_slip(soles, standing, FPS)
-    assert slip[0] == pytest.approx(0.3, rel=0.01) and slip[1] < 1e-6
-    assert mesh_losses.foot_slip(soles, 0 * standing, FPS).abs().max() < 1e-6
+    sliding, rolling = slip(soles, standing)
+    assert sliding == pytest.approx(0.3, rel=0.01) and rolling < 1e-5
+    assert slip(soles, 0 * standing).abs().max() < 1e-5
+
+
+def test_a_foot_about_to_step_counts_less_than_one_that_slips():
+    soles, standing = torch.zeros(2, 21, 2, 3, 3), torch.ones(2, 20, 2)
+    soles[0, :, :, :, 0] = 0.05 / FPS * torch.arange(21)[:, None, None]
+    soles[1] = soles[0]
+    soles[1, 20, :, :, 0] += 1 / FPS  # one fast frame of twenty
+    slow, fast = slip(soles, standing)
+    assert slow < fast < 0.5 * np.sqrt((19 * 0.05**2 + 1.05**2) / 20)
 
 
 def test_against_the_metrics_of_a_report():
@@ -106,6 +114,11 @@ def test_depth_under_the_floor_and_of_spheres():
     assert depth.item() == pytest.approx(0.06, rel=1e-4)
 
 
+def nearest(points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Distance of points (N, P, 3) to the nearest of the others (N, V, 3); exact, as a matrix product is not."""
+    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+
+
 @pytest.mark.parametrize("arrays", [smpl_arrays, partial(smpl_arrays, 0.001), smplh_arrays])
 def test_points_are_carried_as_the_skin_is(arrays, tmp_path):
     np.savez(tmp_path / "body.npz", **arrays())
@@ -113,10 +126,10 @@ def test_points_are_carried_as_the_skin_is(arrays, tmp_path):
     probes = probes_of(body)
     thetas, betas = 0.3 * random(2, 24, 3).float(), random(10).float()
     points, skin = probes(betas, thetas, torch.zeros(2, 3)), body.vertices(betas, thetas, torch.zeros(2, 3))
-    assert torch.cdist(points.skin, skin).amin(-1).max() < 1e-4
+    assert nearest(points.skin, skin).max() < 1e-4
     left, right = metrics.sole_vertices(body.weights, body.v_template)
     for foot, sole in zip(points.soles.unbind(1), (left, right), strict=True):
-        assert torch.cdist(foot, skin[:, sole]).amin(-1).max() < 1e-4
+        assert nearest(foot, skin[:, sole]).max() < 1e-4
     heel, ball, toe = probes.body.v_template[:3, 2]
     assert heel + 0.1 < ball < toe - 0.04
 
@@ -132,21 +145,24 @@ def test_spheres_touch_where_limbs_do():
 
 
 def test_gradient_through_the_fit_against_differences():
-    joints, mask = walk(8, 5), torch.ones(1, 5, dtype=torch.bool)
-    objective = MeshLosses({name: 1.0 for name in TERMS})
-    weights = {"slip": 1.0, "penetration": 5.0, "bones": 3.0, "limits": 1.0, "self_penetration": 1.0, "jerk": 1e-3}
-    objective.weights = weights
+    joints, mask, floor = walk(8, 5), torch.ones(1, 5, dtype=torch.bool), torch.zeros(1).double()
+    weights = {"penetration": 5.0, "bones": 3.0, "limits": 1.0, "self_penetration": 1.0, "jerk": 1e-3}
+    objective = MeshLosses(weights)
+    weight = torch.rand(1, 4, 2, 3, generator=torch.Generator().manual_seed(0)).double()
 
     def value(joints: torch.Tensor) -> torch.Tensor:
-        return objective.total(objective(joints, mask, FPS, torch.zeros(1).double())).sum()
+        thetas, betas, transl = fit_layer(joints, mask, FPS, objective.fitter)
+        others = objective.total(objective.of_fit(joints, (thetas, betas, transl), mask, FPS, floor))
+        soles = objective.probes.to(joints)(betas, thetas, transl).soles
+        return (others + mesh_losses.foot_slip(soles, weight, FPS)).sum()
 
     leaf = joints.clone().requires_grad_()
     (slope,) = torch.autograd.grad(value(leaf), leaf)
-    for seed in range(3):
+    for seed in range(2):
         way = torch.randn(joints.shape, generator=torch.Generator().manual_seed(seed)).double()
         with torch.no_grad():
             expected = (value(joints + 1e-5 * way) - value(joints - 1e-5 * way)) / 2e-5
-        assert (slope * way).sum().item() == pytest.approx(expected.item(), rel=2e-3)
+        assert (slope * way).sum().item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_slip_of_generated_feet_is_seen_through_the_fit():
@@ -159,14 +175,16 @@ def test_slip_of_generated_feet_is_seen_through_the_fit():
 
 
 def test_guidance_lowers_what_it_is_for_and_each_clip_goes_alone():
-    clips = torch.cat([walk(first, 33, noise=0.004) for first in (0, 20)])
+    clips = torch.cat([walk(first, 33, noise=0.002) for first in (0, 20)])
     features = torch.stack([joints_to_features(clip).float() for clip in clips])
+    features[..., 4:67] += 0.003 * random(*features.shape[:2], 63).float()  # bones change their lengths
     statistics = Statistics(torch.zeros(263), torch.linspace(0.5, 2, 263))
-    guidance = MeshGuidance(statistics, 0.3, steps=3)
+    guidance = MeshGuidance(statistics, 0.2, steps=3)
     moved = statistics.denormalize(guidance(statistics.normalize(features)))
     mask = torch.ones(2, 32, dtype=torch.bool)
     before, after = (guidance.losses(features_to_joints(x), mask, FPS) for x in (features, moved))
     assert all((after[name] < 0.8 * before[name]).all() for name in ("slip", "bones"))
+    assert (features_to_joints(moved) - features_to_joints(features)).norm(dim=-1).mean() < 0.01
     alone = statistics.denormalize(guidance(statistics.normalize(features[:1])))
     torch.testing.assert_close(alone[0], moved[0], rtol=0, atol=1e-3)
 
