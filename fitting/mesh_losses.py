@@ -23,7 +23,7 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bearing(soles: Tensor, standing: Tensor, fps: float) -> Tensor:
-    """How much each part of a sole bears from a frame to the next, (clips, frames - 1, 2, parts), constant to gradients.
+    """How much each part of a sole bears from a frame to the next, (clips, frames - 1, 2, parts); no gradient.
 
     soles (clips, frames, 2, parts, 3): heel, ball, toe of both feet; standing (clips, frames - 1, 2), 0 to 1, 0 where a
     frame is not real. A part bears by exp(-height / BEARING), so a foot may roll on it, and what moves at v counts

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fitting.contact import BALLS, floor_under
+from fitting.mesh_losses import weighted_mean
 from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.data import TextMotionBatch
@@ -29,7 +30,8 @@ class ThroughFit(MDM):
     def __init__(
         self,
         mesh_weights: dict[str, float],
-        keep_weight: float = 10.0,
+        keep_weight: float = 2.0,
+        pace_weight: float = 1.0,
         preset: str = "quick",
         below: float = 0.1,
         clips: int = 4,
@@ -38,8 +40,8 @@ class ThroughFit(MDM):
     ) -> None:
         """mesh_weights, preset: as of MeshLosses; below: the share of the noise levels, from the cleanest, at which
         motion is looked at; clips: how many of a batch; window: frames of each. keep_weight: of the diffusion loss of
-        just these, without which the easiest foot that does not slip is that of a person who stands still. The rest is
-        MDM's.
+        just these; pace_weight: of pace_change, without which the easiest foot that does not slip is that of a person
+        who hardly moves. The rest is MDM's.
 
         Raises InputError for numbers out of range, a data set without 22 joints, and what MDM refuses.
         """
@@ -61,9 +63,12 @@ class ThroughFit(MDM):
         few = first(batch, self.hparams.clips)
         clean = self._clean(batch, few, seed)
         kept = masked_l2(clean, few.motion, few.mask)
-        terms = self.mesh(*self._window(clean, few.mask, seed))
-        total = (self.hparams.keep_weight * kept + self.mesh.total(terms)).mean()
-        values = {f"mesh/{name}": value.mean() for name, value in (terms | {"keep": kept}).items()}
+        joints = self._to_joints(clean)
+        pace = pace_change(joints, self._to_joints(few.motion), few.mask)
+        terms = self.mesh(*self._window(joints, few.mask, seed))
+        anchors = self.hparams.keep_weight * kept + self.hparams.pace_weight * pace
+        total = (anchors + self.mesh.total(terms)).mean()
+        values = {f"mesh/{name}": value.mean() for name, value in (terms | {"keep": kept, "pace": pace}).items()}
         self.log_dict(values | {"mesh/loss": total}, batch_size=len(kept))
         return loss + total
 
@@ -77,9 +82,9 @@ class ThroughFit(MDM):
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
             return self._predicted(self.denoiser, few, timesteps[clips] * low // len(self.schedule), noise[clips])
 
-    def _window(self, clean: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
+    def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""
-        joints, lengths = self._to_joints(clean), mask.sum(1)
+        lengths = mask.sum(1)
         feet = joints.detach()[:, :, BALLS]
         floor = floor_under(feet, mask[..., None].expand(feet.shape[:3]))
         draws = torch.Generator().manual_seed(derived_seed(seed, self.global_rank))
@@ -87,6 +92,13 @@ class ThroughFit(MDM):
         rows = torch.arange(len(frames), device=frames.device)[:, None]
         window = joints[rows, frames.clamp_max(joints.shape[1] - 1)]
         return window, frames < lengths[:, None], FPS["humanml"], floor
+
+
+def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,)."""
+    real = mask[:, 1:, None]
+    speeds = [weighted_mean((x.diff(dim=1).square().sum(-1) + 1e-12).sqrt(), real) for x in (found, wanted)]
+    return (speeds[0] / speeds[1].clamp_min(1e-4) - 1).abs()
 
 
 def first(batch: TextMotionBatch, count: int) -> TextMotionBatch:

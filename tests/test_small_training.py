@@ -67,7 +67,7 @@ def test_a_step_through_the_fit_moves_the_network_and_logs_every_term(name, tmp_
     before, after = (load_checkpoint(path).denoiser for path in (SMALL / "model.pt", tmp_path / "model000000001.pt"))
     moved = [key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])]
     assert "seqTransDecoder.layers.0.linear1.weight" in moved
-    terms = ("slip", "bones", "keep", "loss")
+    terms = ("slip", "bones", "jerk", "keep", "pace", "loss")
     assert all(float(losses(tmp_path, f"mesh/{term}")[0]) > 0 for term in terms)
 
 

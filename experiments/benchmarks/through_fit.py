@@ -6,8 +6,8 @@
 
 300 fixed sentences and seeds, the 56 actions in other words than the training's; every model gets the same. The
 recogniser names the action; planted feet, bones, speed and jerk are those of the generated joints (docs/metrics.md);
-the losses on the mesh are those of fitting/mesh_losses.py on a `quick` fit of each motion; FID is that of the 300 on the
-recogniser's features against held-out takes. A JSON that is there keeps its other rows.
+the losses on the mesh are those of fitting/mesh_losses.py on a `quick` fit of each motion. FID is against held-out
+takes, for the sentences and lengths of 128 of them, without guidance by the mesh. A JSON that is there keeps its rows.
 """
 
 import argparse
@@ -24,21 +24,30 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
 
-from experiments.benchmarks.small_model import HELD, clips, feet, judged, prompts, sample  # noqa: E402
+from experiments.benchmarks.small_model import (  # noqa: E402
+    HELD,
+    Way,
+    clips,
+    feet,
+    judged,
+    prompts,
+    sample,
+    sample_way,
+)
 from experiments.benchmarks.solver import machine  # noqa: E402
 from fitting import fit, metrics  # noqa: E402
-from fitting.generate import Request, open_model  # noqa: E402
+from fitting.generate import Model, Request, open_model  # noqa: E402
 from fitting.mesh_objective import TERMS, MeshLosses  # noqa: E402
 from models.mdm.features import features_to_joints  # noqa: E402
-from models.mdm.generate import FPS  # noqa: E402
+from models.mdm.generate import FPS, GUIDANCE  # noqa: E402
 from models.mdm.motion_metrics import frechet_distance  # noqa: E402
 from models.mdm.recogniser import Recogniser, named  # noqa: E402
-from models.mdm.takes import HELD_OUT, load_takes  # noqa: E402
+from models.mdm.sampling import dpm_solver  # noqa: E402
+from models.mdm.takes import HELD_OUT, Takes, load_takes  # noqa: E402
 from models.skeleton import SMPL_PARENTS  # noqa: E402
 
-COUNT, ROUNDS = 300, 6  # prompts, and seeds of each action that they are taken from, seed by seed
+COUNT, ROUNDS, SENTENCES = 300, 6, 128  # prompts, seeds of each action that they are taken from, and sentences of takes
 RATE = FPS["humanml"]
 
 
@@ -73,13 +82,25 @@ def mesh_figures(joints: Sequence[np.ndarray]) -> dict[str, float]:
     return dict(zip(TERMS, np.mean(rows, 0).tolist(), strict=True))
 
 
+def distance(model: Model, judge: Recogniser, takes: Takes) -> float:
+    """FID for the first sentences of the takes against all of them, sampled as `thetafit generate` does it."""
+    network = model.generator
+    schedule, last = network.levels, len(network.checkpoint.schedule) - 1
+    way = Way(
+        "", schedule, (len(network.checkpoint.schedule) // 2, last), lambda d, x, levels, _: dpm_solver(d, x, levels)
+    )
+    motions = sample_way(model, way, GUIDANCE, takes, SENTENCES)
+    return frechet_distance(judged(judge.features, clips(takes)), judged(judge.features, motions))
+
+
 def measured(
-    request: Request, rows: Sequence[tuple[str, str, int]], judge: Recogniser, truth: Tensor
+    request: Request, rows: Sequence[tuple[str, str, int]], judge: Recogniser, takes: Takes
 ) -> dict[str, object]:
     """All figures of a model."""
     actions, texts, seeds = zip(*rows, strict=True)
     began = time.process_time()
-    motions = sample(open_model(request, "cpu"), texts, seeds)
+    model = open_model(request, "cpu")
+    motions = sample(model, texts, seeds)
     spent = (time.process_time() - began) / len(rows)
     found = named(judged(judge, motions))
     joints = [features_to_joints(motion).numpy() for motion in motions]
@@ -88,7 +109,7 @@ def measured(
         "mesh guidance": request.mesh_guidance,
         "CPU s a sample": spent,
         "named": mean(action in names for action, names in zip(actions, found, strict=True)),
-        "FID": frechet_distance(truth, judged(judge.features, motions)),
+        "FID": None if request.mesh_guidance else distance(model, judge, takes),
         **feet(motions),
         **motion_figures(joints),
         "mesh": mesh_figures(joints),
@@ -105,11 +126,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     judge, rows = Recogniser.load(), fixed_prompts(args.samples)
-    truth = judged(judge.features, clips(load_takes(HELD_OUT, HELD)))
+    takes = load_takes(HELD_OUT, HELD)
     figures = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     for name, weights in (model.split("=", 1) for model in args.models):
         request = Request([], weights, mesh_guidance=args.mesh_guidance, mesh_steps=args.mesh_steps)
-        figures[name] = measured(request, rows, judge, truth) | {"machine": machine()}
+        figures[name] = measured(request, rows, judge, takes) | {"machine": machine()}
         print(name, json.dumps(figures[name], indent=1), flush=True)
         if args.json:
             args.json.write_text(json.dumps(figures, indent=2) + "\n")

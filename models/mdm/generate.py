@@ -48,9 +48,10 @@ class Generator:
 
     guidance: scale of the text's effect; None = the reference's, or none where the network never learned to go without
     text. steps: None = every noise level in turn, as the reference does, or FEW; a number = at most so many levels, by
-    DPM-Solver++. tick: called before every evaluation of the network. correct: what the motion (batch, frames, features),
-    normalised, goes through that is predicted at the last level; at others the network would undo it. Raises InputError for checkpoints of actions or
-    with goals, for steps that the schedule lacks, and for guidance that the network cannot have.
+    DPM-Solver++. tick: called before every evaluation of the network. correct: what the motion (batch, frames,
+    features), normalised, goes through that is predicted at the last level; at others the network would undo it.
+    Raises InputError for checkpoints of actions or with goals, for steps that the schedule lacks, and for guidance
+    that the network cannot have.
     """
 
     checkpoint: Checkpoint

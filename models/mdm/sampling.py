@@ -75,7 +75,7 @@ def inpainted(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
 
 
 def corrected(denoise: Denoise, correct: Correct, last: int) -> Denoise:
-    """Every x_0 predicted at timestep `last` or a cleaner one goes through `correct`: guidance by any loss on motion."""
+    """Guidance by any loss: every x_0 predicted at timestep `last` or a cleaner one goes through `correct`."""
     return lambda x, timestep: correct(denoise(x, timestep)) if timestep <= last else denoise(x, timestep)
 
 
