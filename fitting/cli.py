@@ -302,6 +302,9 @@ def add_sampling(parser: ArgumentParser) -> None:
         kind=int,
     )
     add("--seed", "N", "the same seed gives the same motion", 10, int)
+    mesh = "guide by losses on the fitted mesh: feet stand, bones keep their lengths; try 0.2 (default: off)"
+    add("--mesh-guidance", "SCALE", mesh, kind=float)
+    add("--mesh-steps", "N", "steps of --mesh-guidance, a fit each, at the last noise level", 6, int)
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")
     logger = "wandb: films and results.npy to W&B, with what they were made from (default: %(default)s)"
     parser.add_argument("--logger", choices=["none", "wandb"], default="none", help=logger)
@@ -362,7 +365,17 @@ def sampling_request(config: Namespace, prompts: list[str]) -> "Request":
     """The request that add_sampling's arguments make; without --model to the small model."""
     from fitting.generate import SMALL_MODEL, Request
 
-    names = ("stats", "clip", "num_samples", "num_repetitions", "guidance", "steps", "seed")
+    names = (
+        "stats",
+        "clip",
+        "num_samples",
+        "num_repetitions",
+        "guidance",
+        "steps",
+        "seed",
+        "mesh_guidance",
+        "mesh_steps",
+    )
     return Request(prompts, config.model or str(SMALL_MODEL), **{name: config[name] for name in names})
 
 

@@ -53,13 +53,10 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel, fl
     """
     feet = joints[:, :, BALLS]  # where feet stand and the floor is follows a derivative, not whether they stand
     points, known = feet.detach(), seen[:, :, BALLS]
-    heights = torch.where(known, feet[..., 1], torch.nan)
-    floor = torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1)) if floor is None else floor
+    floor = floor_under(feet, known) if floor is None else floor
     over = points[..., 1] - floor.detach()[:, None, None]
-    low = known * _below(over, HEIGHT)
-    speed = points.diff(dim=1).norm(dim=-1) * fps[:, None, None]
-    stays = _below(speed, SPEED) * low[:, 1:] * low[:, :-1]
-    none = torch.zeros_like(low[:, :1])
+    stays = standing(points, known, fps, floor.detach())
+    none = torch.zeros_like(over[:, :1])
     before, after = torch.cat((none, stays), 1), torch.cat((stays, none), 1)
     doubt = _doubt(joints, seen)[:, None, None]
     weight, near = doubt * torch.maximum(before, after), doubt * known * (over < NEAR)
@@ -69,6 +66,22 @@ def find_contacts(joints: Tensor, seen: Tensor, fps: Tensor, body: BodyModel, fl
     anchors = torch.stack((x, torch.maximum(y, floor[:, None, None] + flat - SINK), z), -1)
     by_frame = [value.flatten(0, 1) for value in (weight, anchors, near, floor[:, None].expand(joints.shape[:2]))]
     return Contact(*by_frame, sole, sole_dirs)
+
+
+def floor_under(feet: Tensor, known: Tensor) -> Tensor:
+    """Height (clips,) of the floor: the 1st percentile of the known (clips, frames, 2) foot joints' heights, else 0."""
+    heights = torch.where(known, feet[..., 1], torch.nan)
+    return torch.nan_to_num(heights.flatten(1).nanquantile(0.01, dim=1))
+
+
+def standing(feet: Tensor, known: Tensor, fps: Tensor, floor: Tensor) -> Tensor:
+    """How surely each foot joint stays from a frame to the next: near the floor in both, and slow.
+
+    feet (clips, frames, 2, 3), known (clips, frames, 2), fps and floor (clips,) -> (clips, frames - 1, 2), 0 to 1.
+    """
+    low = known * _below(feet[..., 1] - floor[:, None, None], HEIGHT)
+    speed = feet.diff(dim=1).norm(dim=-1) * fps[:, None, None]
+    return _below(speed, SPEED) * low[:, 1:] * low[:, :-1]
 
 
 def _doubt(joints: Tensor, seen: Tensor) -> Tensor:

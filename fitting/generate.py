@@ -48,6 +48,8 @@ class Request:
     guidance: float | None = None
     steps: int | None = None
     seed: int = 10
+    mesh_guidance: float | None = None
+    mesh_steps: int = 6
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
@@ -153,7 +155,18 @@ def open_model(request: Request, device: str) -> Model:
     checkpoint = load_checkpoint(request.model)
     generator = Generator(checkpoint, request.guidance, request.steps, torch_device(device))
     statistics = find_statistics(request.stats, Path(request.model), checkpoint.args["dataset"])
+    if request.mesh_guidance is not None:
+        generator = through_the_fit(generator, statistics, request)
     return Model(generator, statistics, request.model, request.clip)
+
+
+def through_the_fit(generator: Generator, statistics: Statistics, request: Request) -> Generator:
+    """The generator with guidance by losses on the mesh. Raises InputError for motion without 22 joints."""
+    from fitting.mesh_guidance import MeshGuidance  # here, because it loads the fitter
+
+    if generator.checkpoint.args["dataset"] != "humanml":
+        raise InputError("--mesh-guidance fits a body to 22 joints, which motion of KIT-ML does not have; leave it out")
+    return replace(generator, correct=MeshGuidance(statistics, request.mesh_guidance, request.mesh_steps))
 
 
 class Progress:

@@ -29,7 +29,8 @@ from tests.runs import ROOT, save_joints
 from tests.training import data_set, save_weights, tiny
 
 EXPERIMENTS = ROOT / "experiments"
-FOUND = sorted(path.relative_to(EXPERIMENTS).as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
+SWEEPS = {"fitter/sweep.yaml"}  # for `wandb sweep`, not for train.py; tests/fitting/test_tune.py runs it
+FOUND = sorted({path.relative_to(EXPERIMENTS).as_posix() for path in EXPERIMENTS.rglob("*.yaml")} - SWEEPS)
 SMALL = ROOT / "models" / "assets" / "small_mdm"
 
 SET = "--data.folder {set} --data.batch_size 2 --data.workers 0"
@@ -41,6 +42,10 @@ CLIP = "--model.encoder.weights {clip}"
 ROWS = {
     "fit.yaml": "predict --data.sources [{walk}] --output.folder {run} --output.formats [npz]"
     " --trainer.accelerator cpu",
+    "fitter/start.yaml": "fit --data.takes 2 --data.variations 0 --data.count 4 --data.held_out 4 --data.batch_size 2"
+    " --data.frames 8",
+    "fitter/weights.yaml": "fit --data.keyed 1 --data.val_keyed 1 --data.frames 10 --data.clips 1 --data.steps 1"
+    " --model.preset quick",
     "mdm/bandai.yaml": f"fit {SET} {TINY}",
     "mdm/dip.yaml": f"fit {SET} {TINY} --model.encoder tests.training.Tokens",
     "mdm/evaluate.yaml": "test --model.model {judge}/model.pt --model.evaluators {judge}/finest.tar"
@@ -55,6 +60,8 @@ ROWS = {
     "mdm/small_finetune.yaml": f"fit {TAKES} --data.own {{own}}",
     "mdm/small_lora.yaml": f"fit {TAKES} --data.own {{own}}",
     "mdm/steps50.yaml": f"fit {SET} {TINY} {CLIP}",
+    "mdm/through.yaml": f"fit {TAKES} --model.clips 2 --model.window 8",
+    "mdm/through_lora.yaml": f"fit {TAKES} --model.clips 2 --model.window 8",
     "mdm/unconstrained.yaml": f"fit {SET} {TINY}",
 }
 STEP = "--trainer.default_root_dir {run} --trainer.accelerator cpu --trainer.max_steps 1"

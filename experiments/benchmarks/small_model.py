@@ -92,10 +92,10 @@ def judged(judge: Callable[[Tensor, Tensor], Tensor], motions: Sequence[Tensor])
 # Actions ------------------------------------------------------------------------------------------------------------
 
 
-def prompts(paraphrased: bool) -> Iterator[tuple[str, str, int]]:
-    """Action, sentence, seed: SEEDS of each action, in the words of the takes or in others where some are known."""
+def prompts(paraphrased: bool, seeds: int = SEEDS) -> Iterator[tuple[str, str, int]]:
+    """Action, sentence, seed: so many of each action, in the words of the takes or in others where some are known."""
     for action, known in ACTIONS.items():
-        for seed in range(SEEDS):
+        for seed in range(seeds):
             random = np.random.default_rng([seed, NAMES.index(action)])
             phrase = str(random.choice(known.phrases))
             if paraphrased:

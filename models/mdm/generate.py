@@ -14,11 +14,13 @@ from models.mdm.checkpoint import Checkpoint
 from models.mdm.denoiser import Condition
 from models.mdm.diffusion import Schedule, spaced_in_lambda
 from models.mdm.sampling import (
+    Correct,
     Denoise,
     Noise,
     ancestral,
     autoregressive,
     conditioned,
+    corrected,
     dpm_solver,
     guided,
     inpainted,
@@ -46,8 +48,10 @@ class Generator:
 
     guidance: scale of the text's effect; None = the reference's, or none where the network never learned to go without
     text. steps: None = every noise level in turn, as the reference does, or FEW; a number = at most so many levels, by
-    DPM-Solver++. tick: called before every evaluation of the network. Raises InputError for checkpoints of actions or
-    with goals, for steps that the schedule lacks, and for guidance that the network cannot have.
+    DPM-Solver++. tick: called before every evaluation of the network. correct: what the motion (batch, frames,
+    features), normalised, goes through that is predicted at the last level; at others the network would undo it.
+    Raises InputError for checkpoints of actions or with goals, for steps that the schedule lacks, and for guidance
+    that the network cannot have.
     """
 
     checkpoint: Checkpoint
@@ -55,6 +59,7 @@ class Generator:
     steps: int | None = None
     device: torch.device | str = "cpu"
     tick: Callable[[], None] = lambda: None
+    correct: Correct | None = None
 
     def __post_init__(self) -> None:
         config, dataset = self.checkpoint.denoiser.config, self.checkpoint.args["dataset"]
@@ -162,6 +167,8 @@ class Generator:
         def predict(before: Tensor | None, call: int) -> Tensor:
             start = noise(torch.empty(shape, device=self.device))
             denoise = self._denoise(Condition(**condition, prefix=before))
+            if self.correct is not None:
+                denoise = corrected(denoise, self.correct, last=int(self.levels.timesteps[0]))
             if kept is not None:
                 denoise = inpainted(denoise, *(pad_frames(part, frames).to(self.device) for part in kept))
             return self._denoised(denoise, start, noise)

@@ -222,11 +222,17 @@ class MDM(LightningModule):
     def _terms(
         self, network: Denoiser, batch: Batch, timesteps: Tensor, noise: Tensor, keep: Tensor | None
     ) -> dict[str, Tensor]:
-        signal = self.alpha_bar[timesteps][:, None, None]
-        x = signal.sqrt().to(noise) * batch.motion + (1 - signal).sqrt().to(noise) * noise
-        found = network(x, timesteps, self.condition(batch), keep)
+        found = self._predicted(network, batch, timesteps, noise, keep)
         to_joints = None if self.statistics is None else self._to_joints
         return loss_terms(found, batch.motion, batch.mask, self.geometric, to_joints)
+
+    def _predicted(
+        self, network: Denoiser, batch: Batch, timesteps: Tensor, noise: Tensor, keep: Tensor | None = None
+    ) -> Tensor:
+        """x_0 as the network finds it in the batch's motion with so much noise."""
+        signal = self.alpha_bar[timesteps][:, None, None]
+        x = signal.sqrt().to(noise) * batch.motion + (1 - signal).sqrt().to(noise) * noise
+        return network(x, timesteps, self.condition(batch), keep)
 
     def _to_joints(self, motion: Tensor) -> Tensor:
         """Joints (batch, frames, 22, 3), metres, of normalised features, in single precision."""

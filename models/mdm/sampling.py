@@ -1,4 +1,4 @@
-"""Samplers over a `denoise(x, t)` closure, and what such closures are made of: guidance, inpainting.
+"""Samplers over a `denoise(x, t)` closure, and what such closures are made of: guidance, inpainting, correction.
 
     denoise = guided(denoiser, Condition(text=embeddings), scale=2.5)
     noise = seeded_noise([0, 1, 2])
@@ -19,6 +19,7 @@ from models.mdm.diffusion import Schedule, ancestral_step, ddim_step, dpm_step, 
 
 Denoise = Callable[[Tensor, int], Tensor]  # (x_t, t) -> predicted x_0
 Noise = Callable[[Tensor], Tensor]  # standard normal, shaped as its argument
+Correct = Callable[[Tensor], Tensor]  # predicted x_0 -> a better one
 
 
 def seeded_noise(seeds: Sequence[int]) -> Noise:
@@ -71,6 +72,11 @@ def guided(
 def inpainted(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
     """Every predicted x_0 holds the `known` motion where mask is True (both broadcast to (batch, frames, features))."""
     return lambda x, timestep: torch.where(mask, known, denoise(x, timestep))
+
+
+def corrected(denoise: Denoise, correct: Correct, last: int) -> Denoise:
+    """Guidance by any loss: every x_0 predicted at timestep `last` or a cleaner one goes through `correct`."""
+    return lambda x, timestep: correct(denoise(x, timestep)) if timestep <= last else denoise(x, timestep)
 
 
 def ancestral(denoise: Denoise, x: Tensor, schedule: Schedule, noise: Noise = torch.randn_like) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from fitting.cli import main
 from fitting.data import load_motions
 from fitting.generate import Progress, find_statistics
+from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint, save_checkpoint
 from models.mdm.denoiser import Condition, Denoiser
@@ -319,3 +320,21 @@ def test_statistics_are_searched_and_the_evaluators_refused(tmp_path, monkeypatc
     replace(statistics, std=statistics.std.clamp(max=0.05) * scale).save(model.parent)
     with pytest.raises(InputError, match="evaluator's statistics"):
         find_statistics(None, model, "humanml")
+
+
+def test_the_mesh_guides_the_small_model(tmp_path):
+    """Same noise, same motion but for what feet and bones ask for, and each sample alone."""
+    for name, more in (("plain", ()), ("guided", ("--mesh-guidance", 0.2, "--mesh-steps", 2))):
+        assert generate("a person walks", "--seconds", 1.2, *more, "--out", tmp_path / name) == 0
+    plain, guided = (load_npy(tmp_path / name / "results.npy")["motion"][0] for name in ("plain", "guided"))
+    assert 0.0005 < np.abs(plain - guided).mean() < 0.02
+    losses, mask = MeshLosses({"slip": 1.0, "bones": 1.0}), torch.ones(1, plain.shape[-1], dtype=torch.bool)
+    before, after = (losses(torch.from_numpy(x).permute(2, 0, 1)[None], mask, 20.0) for x in (plain, guided))
+    assert after["slip"] < before["slip"] and after["bones"] < before["bones"]
+
+
+def test_the_mesh_guides_only_what_has_22_joints(tmp_path, capsys):
+    model = checkpoint(tmp_path, dataset="kit", unconstrained=True)
+    Statistics(torch.zeros(251), torch.ones(251)).save(model.parent)
+    assert generate("--model", model, "--mesh-guidance", 0.2, "--out", tmp_path / "out") == 2
+    assert "22 joints" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from models.mdm.sampling import (
     ancestral,
     autoregressive,
     conditioned,
+    corrected,
     ddim,
     dpm_solver,
     guided,
@@ -140,3 +141,8 @@ def test_a_prefix_network_goes_on_and_on():
 
     motion = autoregressive(predict, condition.prefix, frames=9)
     assert motion.shape == (2, 9, 7) and motion.isfinite().all()
+
+
+def test_only_the_last_levels_are_corrected():
+    denoise = corrected(lambda x, timestep: torch.full_like(x, timestep), lambda clean: clean + 100, last=2)
+    assert [float(denoise(torch.zeros(1), timestep)) for timestep in (3, 2, 0)] == [3, 102, 100]
