@@ -45,6 +45,7 @@ ROWS = {
     "fitter/start.yaml": "fit --data.takes 2 --data.variations 0 --data.count 4 --data.held_out 4 --data.batch_size 2"
     " --data.frames 8",
     "fitter/weights.yaml": "fit --data.keyed 1 --data.val_keyed 1 --data.frames 10 --data.clips 1 --data.steps 1"
+    " --trainer.val_check_interval 1"
     " --model.preset quick",
     "mdm/bandai.yaml": f"fit {SET} {TINY}",
     "mdm/dip.yaml": f"fit {SET} {TINY} --model.encoder tests.training.Tokens",
