@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fitting import so3
-from models.body import BodyModel
 from models.landmarks import landmarks
 from models.rotations import axis_angle_to_matrix
 
@@ -60,6 +60,15 @@ class State:
         return State(transl, root, pose, self.betas + betas_step)
 
 
+class Bones(Protocol):
+    """What `Rig` asks of a BodyModel, or of another tree of joints that has no landmarks."""
+
+    parents: tuple[int, ...]
+    rest_template: Tensor  # (J, 3) metres
+    rest_dirs: Tensor  # (J, 3, betas)
+    num_betas: int
+
+
 class Rig:
     """The constants of a body's skeleton.
 
@@ -69,7 +78,7 @@ class Rig:
     rotation, and follow in `observed`.
     """
 
-    def __init__(self, body: BodyModel, observed: tuple[int, ...], fitted: str = "visible", points: Sequence[str] = ()):
+    def __init__(self, body: Bones, observed: tuple[int, ...], fitted: str = "visible", points: Sequence[str] = ()):
         own = max(observed) + 1  # SMPL's parents come before their children: no later joint matters
         self.points, self.carriers, rest, dirs = landmarks(body, points)
         self.size = size = own + len(self.points)

@@ -51,9 +51,8 @@ class StickFigure:
         balls = joints[:, :, None] + BALL * (thick * seen)[..., None] * self._ball.to(joints)
         child, parent = zip(*self.bones, strict=True)
         both = seen[:, child] & seen[:, parent]
-        tubes = _tubes(
-            torch.where(both, joints[:, child], joints[:, parent]), joints[:, parent], TUBE * both * thick[list(child)]
-        )
+        ends, starts = torch.where(both, joints[:, child], joints[:, parent]), joints[:, parent]
+        tubes = _tubes(ends, starts, TUBE * both * thick[list(child)])
         return torch.cat((balls.flatten(1, 2), tubes.flatten(1, 2)), 1)
 
     def across(self) -> Tensor:
