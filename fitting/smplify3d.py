@@ -109,7 +109,7 @@ class SMPLify3D(lightning.LightningModule):
         centre, problem = self.problem(batch)
         solutions = self.run_stages(problem)
         by_frame = self.preset.shape == "frame"
-        results = unpack(batch, centre, solutions, problem, self.body, self.prior, by_frame)
+        results = unpack(batch, centre, solutions, problem, self.body.on_cpu(), self.prior, by_frame)
         return [with_fingers(result, list(self.preset.stages.values())[-1].terms) for result in results]
 
     @torch.no_grad()
@@ -193,7 +193,7 @@ class SMPLify3D(lightning.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> list[FitResult]:
         """Fit a batch; where the GPU's memory does not hold it, in halves. Rotations are passed on unfitted."""
         if not batch.joints.shape[2]:
-            return [FitResult.from_rotations(motion, self.body) for motion in batch.motions]
+            return [FitResult.from_rotations(motion, self.body.on_cpu()) for motion in batch.motions]
         try:
             return self.fit(batch)
         except torch.OutOfMemoryError:

@@ -89,6 +89,12 @@ class BodyModel(nn.Module):
         body._buffers = self._buffers | buffers
         return body
 
+    def on_cpu(self) -> "BodyModel":
+        """This body with its tensors on the CPU, where results are; itself where they are there."""
+        if self.v_template.device.type == "cpu":
+            return self
+        return self.replaced(**{name: tensor.cpu() for name, tensor in self._buffers.items() if tensor is not None})
+
     def rest_joints(self, betas: Tensor) -> Tensor:
         """betas (..., B) -> joints (..., J, 3) of the rest pose."""
         return self.rest_template + self._blend(self.rest_dirs, betas)
