@@ -121,25 +121,48 @@ def ran(ground, tmp_path_factory) -> Callable[[str], Run]:
 
 def run(name: str, ground: dict[str, Path], folder: Path) -> Run:
     """One run of a config with its row, into the folder."""
-    subcommand, *words = ROWS[name].split()
+    config, swept = started(EXPERIMENTS / name)
+    subcommand, *words = ROWS[config].split()
     words = [*words, *(STEP.split() if subcommand == "fit" else ())]
     words = [word.format(run=folder, **ground) for word in words]
     with redirect_stdout(StringIO()) as said:
-        code = guarded(train.main, [subcommand, "-c", str(EXPERIMENTS / name), *words])
+        code = guarded(train.main, [subcommand, "-c", str(EXPERIMENTS / config), *swept, *words])
     return Run(code, folder, said.getvalue())
+
+
+def started(path: Path) -> tuple[str, list[str]]:
+    """The config that a file is, or that a W&B sweep starts; and what the sweep sets, each at its first or least."""
+    text = yaml.safe_load(path.read_text())
+    if "program" not in text:
+        return path.relative_to(EXPERIMENTS).as_posix(), []
+    config = text["command"][text["command"].index("-c") + 1]
+    values = {
+        name: given["values"][0] if "values" in given else given["min"] for name, given in text["parameters"].items()
+    }
+    return Path(config).relative_to("experiments").as_posix(), [f"--{name}={value}" for name, value in values.items()]
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_every_config_takes_a_step(name, ran):
-    assert name in ROWS, (
-        f"experiments/{name} has no row in ROWS of tests/test_experiments.py. Add one: its subcommand of train.py "
+    config, _ = started(EXPERIMENTS / name)
+    assert config in ROWS, (
+        f"experiments/{config} has no row in ROWS of tests/test_experiments.py. Add one: its subcommand of train.py "
         f"(fit, predict, test), then the options that let it take a step on small data, such as {TAKES!r}."
     )
     code, folder, _ = ran(name)
     assert code == 0
     configs = [yaml.safe_load(path.read_text()) for path in (*folder.glob("config.yaml"), *folder.glob("logs/*.yaml"))]
-    own = yaml.safe_load((EXPERIMENTS / name).read_text())
-    assert [config["model"]["class_path"] for config in configs] == [own["model"]["class_path"]]
+    own = yaml.safe_load((EXPERIMENTS / config).read_text())
+    assert [each["model"]["class_path"] for each in configs] == [own["model"]["class_path"]]
+
+
+def test_a_sweep_is_its_config_with_the_first_values(tmp_path):
+    parameters = {"model.lr": {"min": 0.01, "max": 0.2}, "data.clips": {"values": [2, 4]}}
+    command = ["python", "${program}", "fit", "-c", "experiments/mdm/small.yaml", "${args}"]
+    (tmp_path / "sweep.yaml").write_text(
+        yaml.safe_dump({"program": "train.py", "command": command, "parameters": parameters})
+    )
+    assert started(tmp_path / "sweep.yaml") == ("mdm/small.yaml", ["--data.clips=2", "--model.lr=0.01"])
 
 
 def test_every_row_has_its_config():
