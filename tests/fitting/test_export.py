@@ -128,8 +128,9 @@ def test_names_are_the_documented_ones():
     names = [path.name for path in targets("walk", "out", [name for name in FORMATS if name != "html"])]
     assert names == [
         "walk_smpl_params.npy", "walk.npz", "walk_amass.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png",
-        "walk_mesh.gif", "walk_obj", "walk_ply", "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx", "walk.usdc", "walk.abc",
-        "walk_joints.npy", "walk_features.npy", "walk_hik.json", "walk_qpos.csv", "walk_mjcf.xml",
+        "walk_mesh.gif", "walk_obj", "walk_ply", "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx",
+        "walk.usdc", "walk.abc", "walk_joints.npy", "walk_features.npy", "walk_hik.json", "walk_qpos.csv",
+        "walk_mjcf.xml",
     ]  # fmt: skip
     assert [path.name for path in targets("walk", "out", ["mp4"])] == ["walk_mesh.mp4", "walk_poster.png"]
 
