@@ -83,7 +83,8 @@ def doctor_parser() -> ArgumentParser:
         "--device", default="auto", metavar="NAME", help="the device you will give (default: %(default)s)"
     )
     parser.add_argument("--body", metavar="FILE", help="the body file you will give")
-    parser.add_argument("--install", choices=["blender", "pyrender"], help="make an environment with it first")
+    what = "make an environment of its own with it first"
+    parser.add_argument("--install", choices=["blender", "pyrender"], help=what)
     return parser
 
 

@@ -127,9 +127,10 @@ def test_one_frame_is_a_clip(tmp_path):
 def test_names_are_the_documented_ones():
     names = [path.name for path in targets("walk", "out", [name for name in FORMATS if name != "html"])]
     assert names == [
-        "walk_smpl_params.npy", "walk.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png", "walk_mesh.gif", "walk_obj",
-        "walk_ply", "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx", "walk.usdc", "walk.abc",
-        "walk_joints.npy", "walk_features.npy", "walk_hik.json", "walk_qpos.csv", "walk_mjcf.xml",
+        "walk_smpl_params.npy", "walk.npz", "walk_amass.npz", "walk.glb", "walk_mesh.mp4", "walk_poster.png",
+        "walk_mesh.gif", "walk_obj", "walk_ply", "walk_rest.obj", "walk.pc2", "walk.mdd", "walk.bvh", "walk.fbx",
+        "walk.usdc", "walk.abc", "walk_joints.npy", "walk_features.npy", "walk_hik.json", "walk_qpos.csv",
+        "walk_mjcf.xml",
     ]  # fmt: skip
     assert [path.name for path in targets("walk", "out", ["mp4"])] == ["walk_mesh.mp4", "walk_poster.png"]
 
@@ -141,7 +142,7 @@ def test_a_page_is_about_a_run(fit, tmp_path):
 
 
 def test_unknown_format_lists_the_known_ones(fit, tmp_path):
-    with pytest.raises(InputError, match="'gbl'.*smpl_params, npz, glb, mp4, gif, png, obj.*bvh"):
+    with pytest.raises(InputError, match="'gbl'.*smpl_params, npz, amass, glb, mp4, gif, png, obj.*bvh"):
         export(fit, tmp_path, ["npz", "gbl"])
     assert not list(tmp_path.iterdir())
 
