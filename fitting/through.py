@@ -6,7 +6,6 @@ of the motion predicted for each goes features -> joints -> fit -> mesh -> losse
 """
 
 import math
-from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -103,7 +102,7 @@ def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
 
 def first(batch: TextMotionBatch, count: int) -> TextMotionBatch:
     """The first clips of a batch."""
-    return TextMotionBatch(*(None if part is None else part[:count] for part in astuple(batch)))
+    return TextMotionBatch(*(None if part is None else part[:count] for part in vars(batch).values()))
 
 
 def places(lengths: Tensor, window: int, draws: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -66,7 +66,7 @@ def motion_figures(joints: Sequence[np.ndarray]) -> dict[str, float]:
     }
 
 
-def mean(values) -> float:
+def mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
