@@ -2,8 +2,8 @@
 
     python experiments/results_table.py     # after a benchmark has written its file anew
 
-A file is one benchmark's figures with `machine` (date, commit, processor), as their --json writes them. A new one needs
-one row in ROWS.
+A file is one benchmark's figures with `machine` (date, commit, processor), its own or one of each row, as their --json
+writes them. A new one needs one row in ROWS.
 """
 
 import json
@@ -22,6 +22,9 @@ ROWS: dict[str, tuple[str, str, Callable[[Record], str]]] = {
     "pictures.json": ("writing a clip of 196 frames", "pictures.py", lambda r: seconds(r["rows"])),
     "small_model.json": ("the small model", "small_model.py", lambda r: small_model(r)),
     "solver.json": ("the fit, and MDM's own loop", "solver.py", lambda r: solver(r["results"])),
+    "start.json": ("the learned start against geometry", "start.py", lambda r: started(r)),
+    "through_fit.json": ("losses on the mesh, small model", "through_fit.py", lambda r: through(r)),
+    "tuned_weights.json": ("weights learned through the fit", "tuned_weights.py", lambda r: tuned(r["cases"])),
     "solver_long.json": ("the fit of 12,000 frames at once", "solver.py", lambda r: long_clips(r["results"])),
 }
 
@@ -65,6 +68,29 @@ def long_clips(results: Record) -> str:
     )
 
 
+def started(record: Record) -> str:
+    """Error of what joints do not show, on the known poses."""
+    known = record["known"]
+    degrees, seconds = ([known[start][what] for start in ("geometric", "learned")] for what in ("hidden", "seconds"))
+    return f"hidden rotations {degrees[0]:.1f} to {degrees[1]:.1f} degrees, {seconds[0]:.1f} to {seconds[1]:.1f} s"
+
+
+def through(record: Record) -> str:
+    """Planted feet and bones of each model."""
+    return "; ".join(
+        f"{name}: feet {row['planted m/s']:.3f} m/s, bones {row['bone length change %']:.1f} %"
+        for name, row in record.items()
+    )
+
+
+def tuned(cases: Record) -> str:
+    """Vertex error on clips that the tuning has not seen."""
+    found = {
+        name: [case["clean"][preset]["vertices"] for preset in ("careful", "tuned")] for name, case in cases.items()
+    }
+    return "vertices " + ", ".join(f"{first:.1f} to {last:.1f} mm ({name})" for name, (first, last) in found.items())
+
+
 def table() -> str:
     """A row a file, by name. Raises KeyError with what to do for a file without a row in ROWS."""
     lines = ["| measured | figures | date | commit | script, file |", "|---|---|---|---|---|"]
@@ -73,7 +99,7 @@ def table() -> str:
             raise KeyError(f"{path.name} has no row in ROWS of experiments/results_table.py: say what its figures are")
         what, script, figures = ROWS[path.name]
         record = json.loads(path.read_text())
-        machine = record["machine"]
+        machine = record.get("machine") or max((row["machine"] for row in record.values()), key=lambda m: m["date"])
         links = f"[{script}](benchmarks/{script}), [{path.name}](benchmarks/results/{path.name})"
         lines.append(f"| {what} | {figures(record)} | {machine['date'][:10]} | {machine['commit']} | {links} |")
     return "\n".join(lines)

@@ -84,11 +84,8 @@ def mesh_figures(joints: Sequence[np.ndarray]) -> dict[str, float]:
 
 def distance(model: Model, judge: Recogniser, takes: Takes) -> float:
     """FID for the first sentences of the takes against all of them, sampled as `thetafit generate` does it."""
-    network = model.generator
-    schedule, last = network.levels, len(network.checkpoint.schedule) - 1
-    way = Way(
-        "", schedule, (len(network.checkpoint.schedule) // 2, last), lambda d, x, levels, _: dpm_solver(d, x, levels)
-    )
+    last = len(model.generator.checkpoint.schedule) - 1
+    way = Way("", model.generator.levels, (0, last), lambda d, x, levels, _: dpm_solver(d, x, levels))
     motions = sample_way(model, way, GUIDANCE, takes, SENTENCES)
     return frechet_distance(judged(judge.features, clips(takes)), judged(judge.features, motions))
 

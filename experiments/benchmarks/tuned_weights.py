@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.benchmarks.known_poses import write  # noqa: E402
 from experiments.benchmarks.peers import HIDDEN  # noqa: E402
+from experiments.benchmarks.solver import machine  # noqa: E402
 from fitting.smplify3d import SMPLify3D  # noqa: E402
 from fitting.truth import Truth, read_truth  # noqa: E402
 from fitting.tune import errors_mm, refit  # noqa: E402
@@ -102,6 +103,7 @@ def main() -> None:
 def keep(path: Path, name: str, row: dict) -> None:
     """Put a case's figures into the file, beside those of other cases."""
     content = json.loads(path.read_text()) if path.is_file() else {"config": os.path.relpath(CONFIG, ROOT), "cases": {}}
+    content["machine"] = machine()
     content["cases"][name] = row
     path.write_text(json.dumps(content, indent=1) + "\n")
 

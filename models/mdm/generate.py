@@ -31,7 +31,7 @@ from models.mdm.text import TextEmbedding
 FPS = {"humanml": 20.0, "kit": 12.5}
 LONGEST = 196  # frames that the networks were trained on
 GUIDANCE, PREFIX_GUIDANCE = 2.5, 7.5  # the reference's, for prefix models (DiP) its own
-FEW = 10  # noise levels of networks that read words, guided in the noisier half: as good as all (docs/evaluation.md)
+FEW = 10  # noise levels of networks that read words: as good as all (docs/evaluation.md)
 BATCH = {"cpu": 4, "cuda": 64}  # samples at once; on a CPU larger batches leave the cache
 
 
@@ -182,9 +182,7 @@ class Generator:
         scale = usual if self.guidance is None else self.guidance
         plain = scale == 1 or not self._guidable
         network = self.checkpoint.denoiser
-        levels = len(self.checkpoint.schedule)
-        noisier = (levels // 2, levels - 1) if self._of_words else None
-        denoise = conditioned(network, condition) if plain else guided(network, condition, scale, noisier)
+        denoise = conditioned(network, condition) if plain else guided(network, condition, scale)
 
         def counted(x: Tensor, timestep: int) -> Tensor:
             self.tick()
