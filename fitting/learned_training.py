@@ -17,17 +17,18 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from fitting.data import Batch
-from fitting.learned import JOINTS, OBSERVED, PoseNetwork, believe, on_trunk
+from fitting.learned import OBSERVED, PoseNetwork, believe, on_trunk
 from fitting.problem import Problem
-from fitting.recordings import find_recordings, read_parameters
+from fitting.recordings import find_recordings
 from fitting.smplify3d import SMPLify3D
+from fitting.truth import mirrored_motion
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import MOTIONS, sample
 from models.keyed_takes import take
 from models.mdm.module import rate_factor
+from models.parameters import read_parameters
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from models.tools.anatomy import mirrored
 
 HANDS, UNSEEN = (20, 21, 22, 23), (10, 11, 15, 20, 21, 22, 23)  # what was written by hand; what 22 joints do not show
 HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
@@ -67,20 +68,10 @@ def keyed_motions(first: int, takes: int, variations: int) -> list[KnownMotion]:
 
 def read_motions(sources: Sequence[str], unknown: tuple[int, ...] = ()) -> list[KnownMotion]:
     """Motion of files of SMPL parameters, y up. Raises InputError for files that hold none, or no frame rate."""
-    motions = []
-    for path in find_recordings(sources):
-        found = read_parameters(path)
-        if found is None:
-            raise InputError(f"{path}: holds no SMPL parameters; expected poses and translations, as AMASS and AIST++")
-        fps = found.fps or (60.0 if path.suffix == ".pkl" else None)  # AIST++ does not say its own
-        if fps is None:
-            raise InputError(f"{path}: has no frame rate; expected mocap_framerate or fps in it")
-        own = 3 * (JOINTS if found.poses.shape[1] == 3 * JOINTS else OBSERVED)  # SMPL-H's fingers are no SMPL joints
-        poses = np.zeros((len(found.poses), 3 * JOINTS))
-        poses[:, :own] = found.poses[:, :own]
-        thetas = torch.as_tensor(poses.reshape(-1, JOINTS, 3), dtype=torch.float32)
-        motions.append(KnownMotion(thetas, torch.as_tensor(found.transl, dtype=torch.float32), fps, unknown))
-    return motions
+    found = [read_parameters(path) for path in find_recordings(sources)]
+    return [
+        KnownMotion(torch.as_tensor(m.thetas).float(), torch.as_tensor(m.transl).float(), m.fps, unknown) for m in found
+    ]
 
 
 class Crops(Dataset):
@@ -109,17 +100,10 @@ class Crops(Dataset):
         thetas, path = motion.thetas[part].clone(), motion.path[part]
         thetas[:, list(motion.unknown)] = 0
         if random.random() < 0.5:
-            thetas, path = in_mirror(thetas, path)
+            thetas, path = mirrored_motion(thetas, path)
         betas = torch.as_tensor(random.normal(0, 1, self.betas), dtype=torch.float32)
         fps = motion.fps / stride * random.uniform(*PACE)
         return thetas, path, betas, disturbance(len(thetas), random), fps
-
-
-def in_mirror(thetas: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
-    """thetas (L, 24, 3) and path (L, 3) of the person in a mirror across x."""
-    body = torch.as_tensor(mirrored(thetas[:, 1:].flatten(1).numpy())).unflatten(1, (-1, 3))
-    root = thetas[:, :1] * thetas.new_tensor((1, -1, -1))
-    return torch.cat((root, body.to(root)), 1), path * path.new_tensor((-1, 1, 1))
 
 
 def disturbance(frames: int, random: np.random.Generator) -> Tensor:

@@ -55,9 +55,8 @@ class Reader:
         if path.suffix.lower() == ".bvh":
             bvh = read_bvh(path)
             found = [self._recording(path.stem, body_joints(bvh), bvh.fps)]
-        elif (parameters := read_parameters(path)) is not None:
-            joints = self._joints(parameters.poses[:, : 3 * BODY].reshape(-1, BODY, 3), parameters.transl)
-            found = [self._recording(path.stem, joints, parameters.fps)]
+        elif (arrays := _parameters(path)) is not None:
+            found = [self._of_parameters(path, arrays)]
         else:
             return self._of_motions(path)
         for recording in found:
@@ -73,6 +72,15 @@ class Reader:
         if self.up == "z":  # (x, y, z) -> (x, z, -y)
             joints = joints[..., [0, 2, 1]] * joints.new_tensor((1, 1, -1))
         return Recording(name, joints, fps)
+
+    def _of_parameters(self, path: Path, arrays: Mapping[str, Any]) -> Recording:
+        """SMPL's, SMPL-H's or SMPL-X's poses and translation: AMASS, AIST++, a fit's NAME.npz."""
+        poses = _numbers(arrays, POSES, lambda shape: len(shape) == 2 and shape[1] >= 3 * BODY)
+        places = _numbers(arrays, PLACES, lambda shape: shape == (len(poses), 3))
+        rate = next((np.asarray(arrays[key]) for key in FPS_KEYS if key in arrays), np.zeros(1))
+        fps = rate.item() if rate.size == 1 and rate.dtype.kind in "fiu" else None
+        places = places / np.asarray(arrays.get("smpl_scaling", 1.0), np.float64)  # AIST++ has centimetres
+        return self._recording(path.stem, self._joints(poses[:, : 3 * BODY].reshape(-1, BODY, 3), places), fps)
 
     def _joints(self, thetas: np.ndarray, transl: np.ndarray) -> Tensor:
         """(L, 22, 3) of thetas (L, 22, 3) and transl (L, 3) on the body of mean shape; bones are replaced later."""
@@ -110,27 +118,6 @@ def find_recordings(sources: Iterable[str]) -> list[Path]:
                 raise InputError(f"{source}: {what}; expected are {', '.join(SUFFIXES)} files, or folders of them")
             found |= dict.fromkeys(files)
     return list(found)
-
-
-@dataclass
-class Parameters:
-    """poses (L, >= 66): rotation vectors of SMPL's first 22 joints, then others; transl (L, 3) metres; fps if known."""
-
-    poses: np.ndarray
-    transl: np.ndarray
-    fps: float | None
-
-
-def read_parameters(path: Path) -> Parameters | None:
-    """SMPL's, SMPL-H's or SMPL-X's poses and translation: AMASS, AIST++, a fit's NAME.npz; None for another file."""
-    arrays = _parameters(path)
-    if arrays is None:
-        return None
-    poses = _numbers(arrays, POSES, lambda shape: len(shape) == 2 and shape[1] >= 3 * BODY)
-    transl = _numbers(arrays, PLACES, lambda shape: shape == (len(poses), 3))
-    rate = next((np.asarray(arrays[key]) for key in FPS_KEYS if key in arrays), np.zeros(1))
-    fps = rate.item() if rate.size == 1 and rate.dtype.kind in "fiu" else None
-    return Parameters(poses, transl / np.asarray(arrays.get("smpl_scaling", 1.0), np.float64), fps)  # AIST++: cm
 
 
 def _parameters(path: Path) -> Mapping[str, Any] | None:

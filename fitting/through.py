@@ -35,10 +35,12 @@ class ThroughFit(MDM):
         below: float = 0.1,
         clips: int = 4,
         window: int = 32,
+        guidance: float = 1.0,
         **kwargs: Any,
     ) -> None:
         """mesh_weights, preset: as of MeshLosses; below: the share of the noise levels, from the cleanest, at which
-        motion is looked at; clips: how many of a batch; window: frames of each. keep_weight: of the diffusion loss of
+        motion is looked at; clips: how many of a batch; window: frames of each; guidance: scale of the classifier-free
+        guidance under which they are predicted, as sampling will (1: none). keep_weight: of the diffusion loss of
         just these; pace_weight: of pace_change, without which the easiest foot that does not slip is that of a person
         who hardly moves. The rest is MDM's.
 
@@ -79,7 +81,12 @@ class ThroughFit(MDM):
         timesteps, _, noise, _ = self._draw(batch.motion, seed)
         low, clips = math.ceil(self.hparams.below * len(self.schedule)), slice(len(few.mask))
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            return self._predicted(self.denoiser, few, timesteps[clips] * low // len(self.schedule), noise[clips])
+            given = few, timesteps[clips] * low // len(self.schedule), noise[clips]
+            found = self._predicted(self.denoiser, *given)
+            if self.hparams.guidance == 1:
+                return found
+            plain = self._predicted(self.denoiser, *given, torch.zeros(len(found), device=found.device))
+            return plain + self.hparams.guidance * (found - plain)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""

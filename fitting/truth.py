@@ -106,12 +106,17 @@ def keyed_truth(number: int) -> Truth:
     return clip_of(motion.thetas, betas, motion.transl)
 
 
+def mirrored_motion(thetas: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
+    """thetas (..., 24, 3) and path (..., 3) of a person who does the same with the other side: a mirror at x = 0."""
+    pose = torch.as_tensor(mirrored(thetas[..., 1:, :].flatten(-2).numpy())).unflatten(-1, (23, 3))
+    root = thetas[..., :1, :] * torch.as_tensor(AXES_FLIPPED_BY_MIRROR).to(thetas)
+    return torch.cat((root, pose.to(root)), -2), transl * transl.new_tensor([-1, 1, 1])
+
+
 def in_mirror(clip: Truth) -> Truth:
     """A clip of the person who does the same with the other side."""
-    flip = torch.as_tensor(AXES_FLIPPED_BY_MIRROR)
-    pose = torch.as_tensor(mirrored(clip.thetas[:, :, 1:].flatten(2).numpy())).unflatten(-1, (23, 3))
-    thetas = torch.cat((clip.thetas[:, :, :1] * flip, pose), 2)
-    return replace(clip, thetas=thetas, transl=clip.transl * torch.tensor([-1.0, 1, 1], dtype=torch.float64))
+    thetas, transl = mirrored_motion(clip.thetas, clip.transl)
+    return replace(clip, thetas=thetas, transl=transl)
 
 
 class Windows(Dataset):

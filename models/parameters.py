@@ -67,10 +67,11 @@ def _open(path: Path) -> Mapping[str, Any]:
         content = load_pickle(path)
     else:
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with path.open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
                 names = {*sum(NAMES.values(), ()), *RATES, "betas", "smpl_scaling"}
-                content = {name: file[name] for name in file.files if name in names}
-        except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+                content = {name: file[name] for name in names & set(getattr(file, "files", ()))}  # an npy has none
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: cannot be read as an npz of plain arrays ({error}). {EXPECTED}") from None
     if not isinstance(content, Mapping) or not all(any(name in content for name in names) for names in NAMES.values()):
         raise InputError(f"{path}: no SMPL parameters are in it. {EXPECTED}")

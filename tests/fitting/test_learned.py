@@ -11,11 +11,12 @@ from experiments.benchmarks.start import GROUPS, hidden_degrees
 from fitting import fit
 from fitting.data import Batch, Motion, collate
 from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, on_trunk, shape_of_bones
-from fitting.learned_training import HANDS, Collate, Crops, in_mirror, keyed_motions, local_truth, read_motions
+from fitting.learned_training import HANDS, Collate, Crops, keyed_motions, local_truth, read_motions
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
 from fitting.terms.base import Normal, Term
 from fitting.terms.believed import Believed
+from fitting.truth import mirrored_motion
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed_takes import take
@@ -238,8 +239,8 @@ def test_crops_follow_from_their_number_and_show_the_truth(fitter):
 
 def test_a_mirror_shows_mirrored_joints():
     motion, body = take(2_000_001).motion, BodyModel.load()
-    thetas, path = in_mirror(motion.thetas, motion.transl)
-    assert_close(torch.stack(in_mirror(thetas, path)[1:]), motion.transl[None])
+    thetas, path = mirrored_motion(motion.thetas, motion.transl)
+    assert_close(torch.stack(mirrored_motion(thetas, path)[1:]), motion.transl[None])
     ours, theirs = (body.joints(torch.zeros(10), *x) for x in ((thetas, path), (motion.thetas, motion.transl)))
     swapped = theirs[:, [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]]
     assert_close(ours, swapped * torch.tensor([-1.0, 1, 1]), atol=0.02, rtol=0)  # the body is not quite its own image
@@ -253,7 +254,7 @@ def test_files_of_parameters_are_read(tmp_path):
     assert read.fps == 120 and read.unknown == HANDS and not read.thetas[:, 22:].any()  # SMPL-H's fingers are left out
     assert_close(read.thetas[:, :22], motion.thetas[:, :22])
     np.savez(tmp_path / "amass.npz", poses=poses, trans=motion.path.numpy().astype(float))
-    with pytest.raises(InputError, match="no frame rate"):
+    with pytest.raises(InputError, match="does not say its frames a second"):
         read_motions([str(tmp_path)])
     np.save(tmp_path / "joints.npy", np.zeros((4, 22, 3)))
     with pytest.raises(InputError, match="no SMPL parameters"):
