@@ -7,13 +7,13 @@ in training as they do in use.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from fitting.data import Batch
@@ -26,7 +26,7 @@ from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import MOTIONS, sample
 from models.keyed_takes import take
-from models.mdm.module import rate_factor
+from models.optimizer import adamw
 from models.parameters import read_parameters
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
@@ -225,13 +225,9 @@ class StartTraining(LightningModule):
         precision = belief.precision[problem.mask.flatten()][:, fitted]
         return angle, 0.5 * (precision * turn.square() - precision.log()).mean()
 
-    def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay
-        )
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self.hparams.warmup, total, "cosine"))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> dict[str, Any]:
+        given, total = self.hparams, int(self.trainer.estimated_stepping_batches)
+        return adamw(self.network.parameters(), total, given.lr, given.weight_decay, given.warmup)
 
     def on_fit_end(self) -> None:
         """Write the weights, learned_start.npz in the run's folder."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from fitting.gaps import CLOSE
+from models.anatomy import mirror_index
 from models.rotations import matrix_to_axis_angle
-from models.tools.anatomy import mirror_index
 
 JOINTS = 22
 ANCHORS = (0, 1, 2, 16, 17)  # pelvis, hips and shoulders: where a body is and where it heads

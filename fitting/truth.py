@@ -11,12 +11,12 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from models.anatomy import AXES_FLIPPED_BY_MIRROR, mirrored
 from models.body import BodyModel
 from models.errors import InputError
 from models.keyed_takes import take
 from models.parameters import Parameters, read_parameters
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from models.tools.anatomy import AXES_FLIPPED_BY_MIRROR, mirrored
 
 FPS = 20.0
 KEYED_TAKES = 3_000_000  # the first seed, far from those that motion models are trained and measured on

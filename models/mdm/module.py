@@ -5,7 +5,6 @@ sample's place in the whole batch, so a resumed run goes on as if unbroken, and 
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.lr_scheduler import LambdaLR
 
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of, save_checkpoint
@@ -29,6 +27,7 @@ from models.mdm.losses import GeometricWeights, loss_terms
 from models.mdm.normalization import Statistics
 from models.mdm.timesteps import TimestepSampler
 from models.mdm.words import WordText
+from models.optimizer import Decay, adamw
 
 TRAINING, VALIDATION, DROPOUT = range(3)  # whose draws a seed is for
 
@@ -50,14 +49,6 @@ class Batch(Protocol):
     mask: Tensor
     texts: list[str]
     prefix: Tensor | None
-
-
-def rate_factor(step: int, warmup: int, total: int, decay: Literal["none", "linear", "cosine"]) -> float:
-    """Share of the learning rate at a step: a linear rise over `warmup` steps, then the decay to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min((step - warmup) / max(total - warmup, 1), 1.0)
-    return {"none": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[decay]
 
 
 def derived_seed(*numbers: int) -> int:
@@ -89,7 +80,7 @@ class MDM(LightningModule):
         weight_decay: float = 0.0,
         beta2: float = 0.999,
         warmup: int = 0,
-        decay: Literal["none", "linear", "cosine"] = "none",
+        decay: Decay = "none",
         ema: float = 0.9999,
         timesteps: Literal["uniform", "loss_aware"] = "uniform",
         seed: int = 0,
@@ -242,12 +233,8 @@ class MDM(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         given = self.hparams
         parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=given.lr, betas=(0.9, given.beta2), weight_decay=given.weight_decay
-        )
-        total = self.trainer.estimated_stepping_batches if given.decay != "none" else 1
-        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, given.warmup, int(total), given.decay))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total = int(self.trainer.estimated_stepping_batches) if given.decay != "none" else 1
+        return adamw(parameters, total, given.lr, given.weight_decay, given.warmup, given.beta2, given.decay)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The optimiser's step, then the average's."""

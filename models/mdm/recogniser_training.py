@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +10,14 @@ from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torch.nn.utils.rnn import pad_sequence
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from models.errors import InputError
 from models.mdm.data import FRAMES, ResumableLoader
-from models.mdm.module import rate_factor
 from models.mdm.normalization import Statistics
 from models.mdm.recogniser import CHANNELS, Recogniser, labels
 from models.mdm.takes import HELD_OUT, SimilarLengths, Takes, held, load_takes
+from models.optimizer import adamw
 
 CROP = 8  # frames that a clip loses at most at either end
 WOBBLE, JITTER, LIFT = 0.02, 0.005, 0.02  # metres: of slow noise and of quick noise at most, of the floor's height
@@ -141,13 +141,9 @@ class RecogniserTraining(LightningModule):
         exact = ((self.network(motion, mask) > 0) == (wanted > 0)).all(1).float().mean()
         self.log("val/exact", exact, prog_bar=True, batch_size=len(motion))
 
-    def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay
-        )
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self.hparams.warmup, total, "cosine"))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> dict[str, Any]:
+        given, total = self.hparams, int(self.trainer.estimated_stepping_batches)
+        return adamw(self.network.parameters(), total, given.lr, given.weight_decay, given.warmup)
 
     def on_fit_end(self) -> None:
         """Write the weights, recogniser.npz in the run's folder."""

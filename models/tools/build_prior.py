@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from models.anatomy import LIMITS, SPREAD, mirrored, sided
 from models.errors import InputError
 from models.keyed import MOTIONS, sample
 from models.keyed_poses import POSES
 from models.keyed_script import degrees
 from models.parameters import read_parameters
 from models.prior import OWN_PRIOR
-from models.tools.anatomy import LIMITS, SPREAD, mirrored, sided
 from models.tools.mixture import Mixture, fit_mirrored
 
 RATE = 10  # poses a second

@@ -19,8 +19,9 @@ from models.mdm.denoiser import Condition
 from models.mdm.diffusion import diffuse, noise_schedule
 from models.mdm.features import features_to_joints
 from models.mdm.losses import GeometricWeights, action_joints, loss_terms, masked_l2
-from models.mdm.module import MDM, known_options, rate_factor
+from models.mdm.module import MDM, known_options
 from models.mdm.timesteps import REMEMBERED, TimestepSampler
+from models.optimizer import rate_factor
 from tests.mdm import as_frames, golden, golden_network
 from tests.runs import process
 

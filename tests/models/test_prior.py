@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.anatomy import LIMITS, SPREAD, mirrored, sided
 from models.errors import InputError
 from models.keyed import sample
 from models.prior import OWN_PRIOR, PosePrior, load_mean_params
 from models.safe_pickle import load_pickle
 from models.skeleton import SMPL_JOINTS
 from models.tools import build_prior
-from models.tools.anatomy import LIMITS, SPREAD, mirrored, sided
 from models.tools.build_prior import build, save
 from models.tools.mixture import Mixture, fit_mirrored
 
