@@ -134,7 +134,7 @@ def render_parser() -> ArgumentParser:
     parser.add_argument("--transparent", action="store_true", help="no floor, only its shadow: .gif, PNGs, stills")
     add("--blend", "FILE", "save Blender's scene, to go on by hand")
     add("--body", "FILE", "the body file of fits to another than the embedded body")
-    add("--device", "NAME", "cpu, cuda or cuda:N, for the torch engine", "cpu")
+    add("--device", "NAME", "auto, cpu, cuda or cuda:N, for the torch engine", "cpu")
     return parser
 
 

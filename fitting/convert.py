@@ -19,8 +19,8 @@ from models.errors import InputError
 from models.skeleton import BODY
 
 WHAT = (
-    "convert takes what a fit wrote, NAME.npz or NAME_smpl_params.npy, and folders of them; of motion files that were "
-    "never fitted it makes only " + ", ".join(name for name, format in FORMATS.items() if format.of_joints)
+    "A fit is NAME.npz or NAME_smpl_params.npy, or a folder of them; of motion that was never fitted there are only "
+    "the formats " + ", ".join(name for name, format in FORMATS.items() if format.of_joints)
 )
 
 
@@ -139,7 +139,7 @@ def _from_motion(motion: Motion, bodies: Bodies, formats: list[str]) -> FitResul
         return FitResult.from_rotations(motion, _body_of(motion, bodies))
     if refused := [name for name in formats if not FORMATS[name.partition(":")[0]].of_joints]:
         raise InputError(
-            f"it holds joints, not a fit, so {', '.join(refused)} cannot be made of it: run "
+            f"{motion.source}: it holds joints, not a fit, so {', '.join(refused)} cannot be made of it: run "
             f"thetafit fit {motion.source} --formats {','.join(refused)}. {WHAT}"
         )
     if motion.skeleton.shows[:BODY_JOINTS] != BODY:

@@ -6,6 +6,7 @@ is tried in a process of its own: where even `thetafit` does not start, `python 
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,8 @@ def judge_torch(torch: dict[str, Any]) -> Finding:
 def judge_device(facts: Facts, device: str) -> Finding:
     """Whether the GPU that is there, or asked for, can be used by the torch that is there."""
     torch, part = facts.torch, f"device {device}"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        return Finding(part, "broken", "there is none of that name", "name auto, cpu, cuda or cuda:N")
     if "error" in torch or device == "cpu":
         return Finding(part, "fine", "cpu")
     if not facts.gpus and not torch["gpus"]:

@@ -100,7 +100,7 @@ def _read(source: str, model: Model) -> Motion:
         raise InputError(f"{source}: expected are 22 joints in every frame, as `thetafit convert --to joints` writes")
     if abs(motion.fps - FPS["humanml"]) > 0.01 or not 2 <= len(motion.joints) <= LONGEST + 1:
         raise InputError(
-            f"{source}: {len(motion.joints)} frames at {motion.fps:g} a second; edits take up to {LONGEST + 1} at 20: "
+            f"{source}: {len(motion.joints)} frames at {motion.fps:g} a second; edits take 2 to {LONGEST + 1} at 20: "
             "`thetafit fit --out-fps 20`, then `thetafit convert --to joints`"
         )
     return motion

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fitting.data import load_motions
+from fitting.device import device_of
 from fitting.export.atomic import atomic_path
 from fitting.folder import check_folder
 from fitting.results_file import save_results
@@ -153,7 +154,7 @@ class Model:
 def open_model(request: Request, device: str) -> Model:
     """What a request asks for, read and checked."""
     checkpoint = load_checkpoint(request.model)
-    generator = Generator(checkpoint, request.guidance, request.steps, torch_device(device))
+    generator = Generator(checkpoint, request.guidance, request.steps, device_of(device))
     statistics = find_statistics(request.stats, Path(request.model), checkpoint.args["dataset"])
     if request.mesh_guidance is not None:
         generator = through_the_fit(generator, statistics, request)
@@ -190,18 +191,6 @@ def check_numbers(request: Request) -> None:
             raise InputError(f"--{option.replace('_', '-')} {getattr(request, option)}: expected is 1 or more")
     if request.seed < 0:
         raise InputError(f"--seed {request.seed}: expected is 0 or more")
-
-
-def torch_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N. Raises InputError for another, and for one that is not here."""
-    kind, _, number = name.partition(":")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if kind not in ("cpu", "cuda") or (":" in name and not number.isdigit()):
-        raise InputError(f"unknown device {name!r}. --device takes auto, cpu, cuda or cuda:N, N from 0.")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} is not here; {torch.cuda.device_count()} GPUs are. --device cpu works.")
-    return torch.device(name)
 
 
 def find_statistics(stats: str | None, model: Path, dataset: str) -> Statistics:

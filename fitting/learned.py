@@ -54,9 +54,10 @@ class PoseNetwork(nn.Module):
             with np.load(path, allow_pickle=False) as file:
                 state = {name: torch.from_numpy(file[name].astype(np.float32)) for name in network.state_dict()}
             network.load_state_dict(state)
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError):
             raise InputError(
-                f"{path}: no learned start ({error}). `python train.py fit -c experiments/fitter/start.yaml` makes one"
+                f"{path}: not there, or no learned start. --start takes geometric, learned, or a file: "
+                "`python train.py fit -c experiments/fitter/start.yaml` makes one"
             ) from None
         return network.eval().requires_grad_(False)
 

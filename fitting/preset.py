@@ -1,9 +1,10 @@
 """Presets: the stages, terms and weights of a fit, read from and written to YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from torch import Tensor
@@ -15,6 +16,8 @@ from models.skeleton import BODY
 
 FOLDER = Path(__file__).parent / "presets"
 PRESETS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+NUMBERS = {int: "a whole number from 0", float: "a number from 0, such as 0.5 or 1.0e-4 (not 1e-4)"}
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -63,13 +66,9 @@ def load_preset(name: str) -> Preset:
         known = ", ".join(PRESETS)
         raise InputError(f"Unknown preset {name!r}. Known: {known}; or the path of a YAML file like those.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        stages = {key: _stage(value) for key, value in content.pop("stages").items()}
-        preset = Preset(path.stem, stages, **content)
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} is not a preset: {error}. Expected the keys of fitting/presets/careful.yaml."
-        ) from error
+        preset = _preset(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (InputError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not a preset: {error}. {FOLDER / 'careful.yaml'} is one.") from error
     preset.prior = preset.prior and str(path.parent / preset.prior)
     return preset
 
@@ -105,10 +104,55 @@ def _plain(value: Any) -> Any:
     return float(f"{float(value):.6g}") if isinstance(value, Tensor | float) else value
 
 
-def _stage(content: dict[str, Any]) -> Stage:
-    terms = {}
-    for name, options in content.pop("terms").items():
+def _preset(name: str, content: object) -> Preset:
+    """A preset from a file's content. Raises InputError for names and values that none has, saying where they stand."""
+    options = dict(_mapping(content, "the file"))
+    stages = _mapping(options.pop("stages", None), "stages")
+    made = {key: _stage(stage, f"stages.{key}") for key, stage in stages.items()}
+    return _made(Preset, options, "the file", name=name, stages=made)
+
+
+def _stage(content: object, place: str) -> Stage:
+    options, terms = dict(_mapping(content, place)), {}
+    for name, values in _mapping(options.pop("terms", None), f"{place}.terms").items():
         if name not in TERMS:
-            raise InputError(f"Unknown term {name!r} in a preset. Known: {', '.join(TERMS)}.")
-        terms[name] = TERMS[name](**options)
-    return Stage(terms, **content)
+            raise InputError(f"{place}.terms: unknown term {name!r}; known are {', '.join(TERMS)}")
+        here = f"{place}.terms.{name}"
+        terms[name] = _made(TERMS[name], _mapping(values, here), here)
+    return _made(Stage, options, place, terms=terms)
+
+
+def _mapping(content: object, place: str) -> Mapping:
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{place}: expected are names, each with a colon and a value; got {content!r}")
+    return content
+
+
+def _made(kind: type[Made], options: Mapping, place: str, **made: Any) -> Made:
+    """kind(**options, **made), the options from a file. Raises InputError for what the fields of kind do not take."""
+    known = {f.name: f for f in fields(kind) if f.name not in made}
+    for name, value in options.items():
+        if name not in known:
+            raise InputError(f"{place}: unknown key {name!r}; known are {', '.join(known)}")
+        if not _fits(value, known[name].type):
+            wanted = NUMBERS.get(known[name].type, str(known[name].type).replace("typing.", ""))
+            raise InputError(f"{place}: {name} is {value!r}; expected is {wanted}")
+    if missing := [name for name, f in known.items() if _default(f) is MISSING and name not in options]:
+        raise InputError(f"{place}: {', '.join(missing)} is missing")
+    return kind(**options, **made)
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Whether a value from a file is of the type that a field has; numbers are 0 or more, lists not empty."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return value in inner
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and len(value) > 0 and all(_fits(one, *inner) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, inner[1]) for one in value.values())
+    if wanted in NUMBERS:
+        return isinstance(value, int | wanted) and value >= 0
+    return isinstance(value, origin or wanted)

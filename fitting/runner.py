@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fitting.curves import log_config
 from fitting.data import MotionData
+from fitting.device import device_of
 from fitting.smplify3d import SMPLify3D
 from fitting.tracking.runs import finish, wandb_logger
 from fitting.writer import FitWriter
@@ -64,18 +65,14 @@ class ConfigLog(Callback):
 
 def predictor(device: str, devices: int, callbacks: list[Callback], loggers: list) -> Trainer:
     """A Trainer for Trainer.predict on auto, cpu, cuda or cuda:N. Raises InputError for a device that is not here."""
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
-        raise InputError(f"unknown device {device!r}. --device takes auto, cpu, cuda or cuda:N, N from 0.")
-    if devices < 1 or (number and devices > 1):
-        one = f" The device {device} is one." if number else ""
+    if devices < 1 or (":" in device and devices > 1):
+        one = f" The device {device} is one." if ":" in device else ""
         raise InputError(f"--devices takes a number of processes from 1, each with a device of its own.{one}")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = device_of(device)
     try:
         return Trainer(
-            accelerator=kind,
-            devices=[int(number)] if number and kind == "cuda" else devices,
+            accelerator=chosen.type,
+            devices=devices if chosen.index is None else [chosen.index],
             strategy="ddp" if devices > 1 else "auto",
             callbacks=callbacks,
             logger=loggers or False,
@@ -102,7 +99,7 @@ def settle() -> None:
 
 
 def guarded(run: Callable[..., int], *arguments: Any) -> int:
-    """The exit code of run(*arguments): bad input ends with its message on stderr and 2.
+    """The exit code of run(*arguments): bad input ends with its message on stderr and 2, Ctrl-C with 130.
 
     One of several processes ends here and does not return, see end_process.
     """
@@ -112,6 +109,12 @@ def guarded(run: Callable[..., int], *arguments: Any) -> int:
     except InputError as error:
         print(f"thetafit: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("thetafit: stopped by Ctrl-C", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # who read the output has gone, as `head` does; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         end_process(code)
     return code

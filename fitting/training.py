@@ -37,6 +37,7 @@ from models.mdm.generate import FPS, Generator, sample_seeds
 from models.mdm.module import MDM
 from models.mdm.normalization import Statistics
 from models.skeleton import SKELETONS
+from models.torch_files import read_plain
 
 log = logging.getLogger("thetafit")
 FILM_SIZE = 256  # pixels
@@ -46,7 +47,7 @@ LAST, BEST = "last", "best"
 def resume_path(folder: Path, given: str | None) -> str | None:
     """The checkpoint that a run in `folder` goes on from: `last`, a file, or None for a new run.
 
-    Raises InputError where there is no such file, and where a new run would write over another one.
+    Raises InputError where there is no such file or it is none, and where a new run would write over another one.
     """
     last = folder / f"{LAST}.ckpt"
     if given is None and last.exists():
@@ -57,6 +58,9 @@ def resume_path(folder: Path, given: str | None) -> str | None:
     path = last if given == LAST else given
     if path is not None and not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; without --ckpt_path a new run starts")
+    content = path and read_plain(path)
+    if content is not None and not (isinstance(content, dict) and "optimizer_states" in content):
+        raise InputError(f"{path}: weights, but no state of a training to go on from, as {LAST}.ckpt of a run has")
     return path and str(path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.errors import InputError
-from models.safe_pickle import load_pickle
+from models.safe_pickle import describe_start, load_pickle, read_bytes
 
 OWN_PRIOR = Path(__file__).parent / "assets" / "pose_prior.npz"
 WHERE = (
@@ -69,13 +69,16 @@ def load_mean_params(path: str | Path, dtype: torch.dtype = torch.float32) -> tu
 
     Needs h5py (`pip install h5py`). Raises InputError when it is missing, or the file is none.
     """
+    expected = "expected the datasets pose (72,) and shape (10,) of neutral_smpl_mean_params.h5"
+    start = read_bytes(path)[:64]
+    if not start.startswith(b"\x89HDF"):
+        raise InputError(f"{path}: no file of mean parameters; {describe_start(start)}; {expected}.")
     try:
         import h5py
     except ImportError:
         raise InputError(
             f"{path}: reading an HDF5 file needs h5py, which is not installed. Run: pip install h5py"
         ) from None
-    expected = "expected the datasets pose (72,) and shape (10,) of neutral_smpl_mean_params.h5"
     try:
         with h5py.File(Path(path), "r") as file:
             pose, shape = (np.asarray(file[name], dtype=np.float64) for name in ("pose", "shape"))
@@ -97,8 +100,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             with path.open("rb") as stream:
                 file = np.load(stream, allow_pickle=False)
                 content = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else None
-        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a readable prior file ({error}). {WHERE}") from None
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
+            start = describe_start(read_bytes(path)[:64])
+            raise InputError(f"{path}: not a readable prior file; {start}. {WHERE}") from None
     missing = [k for k in ("means", "covars", "weights") if not isinstance(content, dict) or k not in content]
     if missing:
         raise InputError(f"{path}: this is no mixture of poses, it has no {', '.join(missing)}. {WHERE}")

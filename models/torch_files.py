@@ -51,6 +51,9 @@ def read_plain(path: str | Path, skip: tuple[str, ...] = ()) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        start = read_bytes(path)[:64]
+        if not start.startswith((b"PK", b"\x80")):
+            raise InputError(f"{path}: no PyTorch file; {describe_start(start)}.") from None
         reason = str(error).partition("\n")[0]
         raise UnsafePickle(f"{path}: refused, it holds more than weights ({reason}). Nothing was executed.") from None
     except Exception as error:  # a broken file can raise nearly anything

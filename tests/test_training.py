@@ -136,10 +136,21 @@ def test_other_statistics_than_the_weights_were_trained_with_are_refused(data, c
 
 
 def test_a_run_is_not_written_over_another(tmp_path):
-    (tmp_path / "last.ckpt").touch()
+    torch.save({"state_dict": {}, "optimizer_states": []}, tmp_path / "last.ckpt")
     assert resume_path(tmp_path, "last") == str(tmp_path / "last.ckpt")
     with pytest.raises(InputError, match="--ckpt_path last"):
         resume_path(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [(b"", "the file is empty"), (b"\x93NUMPY", "no PyTorch file.*npy"), ({"weight": 1}, "weights, but")],
+)
+def test_what_is_no_state_of_a_training_is_named(content, words, tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(InputError, match=f"model.pt: .*{words}"):
+        resume_path(tmp_path, str(path))
 
 
 def test_numbers_that_make_no_sense():

@@ -34,7 +34,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _beside(path, f"{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path)
         for leftover in leftovers(path):
             _remove(leftover)
         yield temporary
@@ -45,6 +45,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         _remove(temporary)
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder of `path`. Whatever goes wrong is the folder's, as on a network drive that is gone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(_sentence(error, path.parent)) from error
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -96,11 +104,11 @@ def _remove(path: Path) -> None:
 def _sentence(error: OSError, path: Path) -> str:
     """What happened, for the person who chose the output folder."""
     if error.errno not in FULL:
-        reason = f"{UNWRITABLE[error.errno]} ({error.strerror})"
-        return f"cannot write {path}: {reason}. Choose a folder that can be written to with --out."
+        reason = UNWRITABLE.get(error.errno, "the system refuses")
+        return f"cannot write {path}: {reason} ({error.strerror}). Name a place that can be written to."
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     free = shutil.disk_usage(existing).free / 2**20
     return (
         f"no space left to write {path}: {free:.0f} MB are free there, which is too little. "
-        "Free some space, choose another folder with --out, or ask for fewer --formats (obj takes the most)."
+        "Free some space, choose another folder, or ask for fewer --formats (obj takes the most)."
     )

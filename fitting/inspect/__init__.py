@@ -47,6 +47,8 @@ def inspect(path: Path) -> Report:
 
 
 def _inspect(path: Path) -> Report:
+    if path.is_dir():
+        raise InputError(f"{path}: it is a folder; name the files in it, such as {path}/*.npz")
     with path.open("rb") as file:
         start = file.read(16)
     suffix = path.suffix.lower()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from fitting.convert import find_sources, read_clips
+from fitting.device import device_of
 from fitting.export.atomic import atomic_path
 from fitting.render.engines import ENGINES, Wanted
 from fitting.render.figures import STYLES, Figure, figure
@@ -43,8 +43,8 @@ def render_files(sources: list[str], out: str, request: Request) -> int:
     Raises InputError for options that do not go together, and for sources that hold no fits or too many.
     """
     check(request, Path(out))
-    size = read_size(request.size)
-    figures = [figure(result, request.style, request.device) for result in read_results(sources, request)]
+    size, device = read_size(request.size), device_of(request.device)
+    figures = [figure(result, request.style, device) for result in read_results(sources, request)]
     wanted = Wanted(_frame(request.still, figures), request.transparent, request.blend and Path(request.blend))
     if request.still == POSTER:
         _poster(figures[0], Path(out), request, size and size[0], wanted)
@@ -68,11 +68,7 @@ def check(request: Request, path: Path) -> None:
     if request.blend and request.engine != "blender":
         raise InputError("--blend saves the scene that Blender draws: it goes with --engine blender.")
     ENGINES[request.engine].check()
-    try:
-        torch.empty(0, device=request.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"--device {request.device} cannot be used here ({reason}). cpu works everywhere.") from error
+    device_of(request.device)
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import csv
 import os
 import pickle
+import signal
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from fitting.cli import build_parser, comma_numbers, main
 from fitting.demo import CLIP, SENTENCE
 from fitting.export import FORMATS
+from fitting.runner import guarded
 from fitting.writer import expectation
 from models.body import BodyModel
 from tests.runs import FAST, ROOT, command, fit, keyed_joints, process, report, save_joints, save_results
@@ -166,6 +168,7 @@ ARGUMENTS = {
     "preset": (("--preset", "sloppy"), ("sloppy", "careful")),
     "logger": (("--logger", "neptune"), ("neptune", "wandb")),
     "device": (("--device", "abacus"), ("abacus", "cuda:N")),
+    "numbered cpu": (("--device", "cpu:1"), ("cpu:1", "cuda:N")),
     "skeleton": (("--skeleton", "dog"), ("dog", "humanml3d")),
     "axis": (("--up", "w"), ("w", "-y")),
     "number": (("--samples", "0,two"), ("--samples", "two")),
@@ -175,6 +178,7 @@ ARGUMENTS = {
     "prior": (("--prior", __file__), (Path(__file__).name,)),
     "out": (("--out", __file__), (Path(__file__).name,)),
     "out below a file": (("--out", f"{__file__}/out"), (Path(__file__).name,)),
+    "out where nothing can be": (("--out", "/proc/out"), ("cannot write /proc/out",)),
 }
 
 
@@ -201,7 +205,7 @@ def test_folder_that_takes_nothing(mount: str, word: str, tmp_path: Path) -> Non
         pytest.skip("no right to mount a file system here")
     done = process([*inside, *command("fit", source, "--out", out, *FAST)])
     assert done.returncode == 2, done.stdout + done.stderr
-    assert_one_message(done.stderr, word, "--out")
+    assert_one_message(done.stderr, word, "Name a place" if word == "read-only" else "another folder")
 
 
 def test_no_room_for_the_meshes_is_said_before_the_fit(tmp_path: Path) -> None:
@@ -271,6 +275,24 @@ def test_empty_lists_are_refused(arguments: tuple[str, str], words: str, tmp_pat
 def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, capsys) -> None:
     assert fit("", "--out", tmp_path) == 2
     assert "empty name" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_ends_a_run_without_a_traceback(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = command("inspect", save_joints(tmp_path / "walk.npy"))
+    done = subprocess.run(words, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 1 and done.stderr == ""
+
+
+def test_ctrl_c_ends_a_run_without_a_traceback(capsys: pytest.CaptureFixture) -> None:
+    def interrupted() -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    assert guarded(interrupted) == 130
+    assert capsys.readouterr().err == "thetafit: stopped by Ctrl-C\n"
 
 
 def test_console_script_is_the_same_main() -> None:

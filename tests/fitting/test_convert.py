@@ -119,6 +119,8 @@ def test_a_motion_that_was_never_fitted_is_sent_to_fit(tmp_path, capsys):
     assert convert(source, "--to", "glb,joints", "--out", tmp_path / "to") == 2
     text = capsys.readouterr().out
     assert f"thetafit fit {source} --formats glb" in text and "not a fit, so glb cannot" in text
+    assert main(["render", str(source), "--out", str(tmp_path / "film.mp4")]) == 2
+    assert f"{source}: it holds joints, not a fit, so mp4 cannot" in capsys.readouterr().err
     assert convert(source, "--to", "joints", "--out", tmp_path / "to") == 0
     assert files(tmp_path / "to") == ["sample00_rep00_joints.npy", "sample01_rep00_joints.npy"]
 

@@ -69,6 +69,11 @@ def test_a_missing_body_file(tmp_path):
     assert code == 1 and "no such file" in output and "smpl.is.tue.mpg.de" in mend(output, "body")
 
 
+def test_a_device_of_no_known_name():
+    code, output = examined("--device", "gpu")
+    assert code == 1 and mend(output, "device gpu") == "name auto, cpu, cuda or cuda:N"
+
+
 def test_a_torchvision_for_another_torch(tmp_path):
     install(tmp_path, "torchvision", "0.21.0", "torch==2.6.0")
     code, output = examined(path=tmp_path)

@@ -206,7 +206,7 @@ def test_a_full_disk_is_said(tmp_path):
 def test_a_file_in_the_place_of_the_folder_is_said(fit, tmp_path):
     (tmp_path / "out").touch()
     for folder in (tmp_path / "out", tmp_path / "out" / "below"):
-        with pytest.raises(InputError, match="cannot write .*a file stands where a folder is needed.*--out"):
+        with pytest.raises(InputError, match="cannot write .*a file stands where a folder is needed.*Name a place"):
             export(fit, folder, ["npz"])
 
 

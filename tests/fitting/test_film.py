@@ -296,7 +296,7 @@ def test_stills_and_posters(saved, tmp_path):
         ({"transparent": True}, "x.mp4", "h264 in .mp4 has no transparency.*folder of PNGs"),
         ({"blend": "x.blend"}, "x.mp4", "goes with --engine blender"),
         ({"still": POSTER, "camera": "orbit"}, "x.png", "camera of its own"),
-        ({"device": "abacus"}, "x.mp4", "--device abacus cannot be used here.*cpu works"),
+        ({"device": "abacus"}, "x.mp4", "unknown device 'abacus'.*cpu, cuda"),
     ],
 )
 def test_refusals_name_what_would_work(options, path, said, tmp_path):

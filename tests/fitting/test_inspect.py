@@ -222,3 +222,7 @@ def test_exit_codes(written: Path, tmp_path: Path, capsys) -> None:
     assert main(["inspect", *bad, str(written / "sample00_rep00.npz")]) == 1
     text = capsys.readouterr().out
     assert "Is it cut?" in text and "begins with 'hello'" in text and "No such file" in text
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert inspect(tmp_path).wrong == [f"it is a folder; name the files in it, such as {tmp_path}/*.npz"]

@@ -212,8 +212,10 @@ def test_weights_are_small_and_survive_a_file(tmp_path, network):
         assert torch.equal(value, whole.state_dict()[name])
 
 
-@pytest.mark.parametrize("start", ["no.npz", str(WEIGHTS.with_name("pose_prior.npz"))])
-def test_other_files_are_refused(start):
+@pytest.mark.parametrize("start", ["no.npz", str(WEIGHTS.with_name("pose_prior.npz")), "array.npy"])
+def test_other_files_are_refused(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("array.npy", np.zeros(3))
     with pytest.raises(InputError, match="start.yaml. makes one"):
         SMPLify3D(start=start)
 

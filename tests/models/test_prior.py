@@ -150,7 +150,7 @@ def test_missing_and_foreign_files_say_what_would_work(tmp_path):
         PosePrior.load(tmp_path / "gmm.pkl")
     text = tmp_path / "prior.npz"
     text.write_text("not a prior")
-    with pytest.raises(InputError, match="not a readable prior.*gmm_08.pkl"):
+    with pytest.raises(InputError, match="not a readable prior.*it starts with b'not a prior'.*gmm_08.pkl"):
         PosePrior.load(text)
     np.save(tmp_path / "array.npy", np.zeros(3))
     with pytest.raises(InputError, match="means, covars, weights"):
@@ -159,8 +159,15 @@ def test_missing_and_foreign_files_say_what_would_work(tmp_path):
 
 @pytest.mark.skipif(find_spec("h5py") is not None, reason="h5py is installed")
 def test_mean_params_without_h5py_say_what_to_install(tmp_path):
+    (tmp_path / "mean.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(InputError, match="pip install h5py"):
-        load_mean_params(tmp_path / "neutral_smpl_mean_params.h5")
+        load_mean_params(tmp_path / "mean.h5")
+
+
+def test_mean_params_in_a_file_of_another_kind(tmp_path):
+    np.savez(tmp_path / "mean.npz", pose=np.zeros(72))
+    with pytest.raises(InputError, match="no file of mean parameters.*zip.*pose .72,. and shape"):
+        load_mean_params(tmp_path / "mean.npz")
 
 
 def test_mean_params(tmp_path):
