@@ -24,7 +24,7 @@ SPREAD, BODY, TOLD = 0.1, 0.3, 0.04  # metres: sizes of what the network sees, a
 CHANGE = 0.75  # times the noise: what the network changes, about
 AT_ONCE = 4096  # frames whose surroundings are in memory together
 FEATURES = OBSERVED * (3 * (2 * REACH + 1) + 4) + 4
-CLEAN, NOISY = 0.004, 0.012  # metres: noise up to which joints are left as they are, and from which they are replaced
+CLEAN, NOISY = 0.006, 0.014  # metres: noise up to which joints are left as they are, and from which they are replaced
 ROUGH = 0.03  # what is left of the smoothing that the noise asked for
 
 
