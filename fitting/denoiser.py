@@ -1,4 +1,4 @@
-"""Where the joints of a noisy clip are: a small network from joints to joints, which comes along with the learned start.
+"""Where the joints of a noisy clip are: a small network from joints to joints, beside the learned start's.
 
 A frame is seen with those around it from the place of its trunk, so a heading changes nothing. Clips without noise are
 left as they are. It is trained by experiments/fitter/start.yaml; docs/learned-start.md tells what it is worth.

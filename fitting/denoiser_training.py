@@ -1,4 +1,4 @@
-"""What the denoiser of the learned start is trained on: parts of motions, made more various than they are, under noise."""
+"""What the denoiser is trained on: parts of motions, made more various than they are, under noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

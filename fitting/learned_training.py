@@ -119,7 +119,7 @@ class KnownData(LightningDataModule):
         sources: list[str] | None = None,
         fits: list[str] | None = None,
         count: int = 19_200,
-        noisy: int = 224_000,
+        noisy: int = 200_000,
         held_out: int = 64,
         frames: int = 64,
         batch_size: int = 32,
@@ -157,7 +157,7 @@ class KnownData(LightningDataModule):
         ]
         self.val = [make(others, self.held_out, self.frames, HELD_OUT) for make in (Crops, Variations)]
 
-    def collate(self, items: list[Any]) -> "KnownBatch | NoisyBatch":
+    def collate(self, items: list[Any]) -> KnownBatch | NoisyBatch:
         return disturbed(items, self.known.body) if isinstance(items[0], Part) else self.known(items)
 
     def _loader(self, sets: Sequence[Dataset]) -> DataLoader:

@@ -12,7 +12,7 @@ from fitting import fit
 from fitting.data import Batch, Motion, collate
 from fitting.known_motion import HANDS, keyed_motions, read_motions
 from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, on_trunk, shape_of_bones
-from fitting.learned_training import Collate, Crops, local_truth, spread
+from fitting.learned_training import Collate, Crops, local_truth
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
 from fitting.terms.base import Normal, Term
