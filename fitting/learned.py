@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fitting.belief import Belief
+from fitting.denoiser import OBSERVED, Denoiser
 from fitting.problem import Problem
 from fitting.rig import CHILD, State
 from fitting.start import aligned_start, geometric_start, mean_start
@@ -22,7 +23,7 @@ from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "assets" / "learned_start.npz"
 RATE = 20.0  # frames a second that the network sees
-JOINTS, OBSERVED = 24, 22
+JOINTS = 24
 SHOWN = (*range(1, 10), 12, 13, 14, 16, 17, 18, 19)  # joints whose rotation the geometric start finds in part
 FEATURES = OBSERVED * 7 + 3 + 6 * len(SHOWN)
 VAGUE, SURE = 1.0, 1200.0  # 1 / rad^2: deviations of 57 and 1.7 degrees, between which the precision lies
@@ -30,7 +31,10 @@ STIFF = 1e-4  # m^2: how much a beta of 1 must explain of the squared lengths of
 
 
 class PoseNetwork(nn.Module):
-    """Convolutions in time from features of frames to corrections of the geometric start, and their precision."""
+    """Convolutions in time from features of frames to corrections of the geometric start, and their precision.
+
+    denoiser: a network of its own, which says where the joints of a noisy clip are before this one sees them.
+    """
 
     def __init__(self, width: int = 160, dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2)):
         super().__init__()
@@ -39,6 +43,7 @@ class PoseNetwork(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.turn = nn.Linear(width, 6 * JOINTS)
         self.certainty = nn.Linear(width, JOINTS)
+        self.denoiser = Denoiser()
         for last in (self.turn, self.certainty):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

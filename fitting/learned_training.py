@@ -14,41 +14,24 @@ import torch
 from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from fitting.data import Batch
+from fitting.denoiser_training import NoisyBatch, Part, Variations, disturbed
+from fitting.known_motion import UNSEEN, KnownMotion, keyed_motions, read_motions
 from fitting.learned import OBSERVED, PoseNetwork, believe, on_trunk
 from fitting.problem import Problem
-from fitting.recordings import find_recordings
 from fitting.smplify3d import SMPLify3D
 from fitting.truth import mirrored_motion
 from models.body import BodyModel
 from models.errors import InputError
-from models.keyed import MOTIONS, sample
-from models.keyed_takes import take
 from models.optimizer import adamw
-from models.parameters import read_parameters
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-HANDS, UNSEEN = (20, 21, 22, 23), (10, 11, 15, 20, 21, 22, 23)  # what was written by hand; what 22 joints do not show
 HELD_OUT = 1_000_000  # the first seed of takes that are not trained on
 NOISE = 0.04  # metres: the largest deviation that is added
 PACE = (0.75, 1.35)  # of the speed that a motion has
 LIKELIHOOD = 0.05  # weight of the precision's loss beside the mean angle
-
-
-@dataclass
-class KnownMotion:
-    """thetas (L, 24, 3) axis-angle; path of the pelvis (L, 3) metres, y up; fps.
-
-    unknown: joints whose rotation is nobody's: hands that were written once for all, hands, feet and head that a
-    prior completed. They are taken as unturned, for want of anything better.
-    """
-
-    thetas: Tensor
-    path: Tensor
-    fps: float
-    unknown: tuple[int, ...] = ()
 
 
 @dataclass
@@ -57,21 +40,6 @@ class KnownBatch:
 
     batch: Batch
     rotations: Tensor
-
-
-def keyed_motions(first: int, takes: int, variations: int) -> list[KnownMotion]:
-    """Performed sentences of the seeds from `first` on, and so many variations of every keyed motion."""
-    motions = [take(first + i).motion for i in range(takes)]
-    motions += [sample(name, first + i) for name in MOTIONS for i in range(variations)]
-    return [KnownMotion(motion.thetas, motion.transl, motion.fps, HANDS) for motion in motions]
-
-
-def read_motions(sources: Sequence[str], unknown: tuple[int, ...] = ()) -> list[KnownMotion]:
-    """Motion of files of SMPL parameters, y up. Raises InputError for files that hold none, or no frame rate."""
-    found = [read_parameters(path) for path in find_recordings(sources)]
-    return [
-        KnownMotion(torch.as_tensor(m.thetas).float(), torch.as_tensor(m.transl).float(), m.fps, unknown) for m in found
-    ]
 
 
 class Crops(Dataset):
@@ -97,8 +65,7 @@ class Crops(Dataset):
         longest = self.frames if random.random() < 0.8 else int(random.integers(1, self.frames + 1))
         start = int(random.integers(max(len(motion.thetas) - longest * stride, 0) + 1))
         part = slice(start, start + longest * stride, stride)
-        thetas, path = motion.thetas[part].clone(), motion.path[part]
-        thetas[:, list(motion.unknown)] = 0
+        thetas, path = motion.taken()[part], motion.path[part]
         if random.random() < 0.5:
             thetas, path = mirrored_motion(thetas, path)
         betas = torch.as_tensor(random.normal(0, 1, self.betas), dtype=torch.float32)
@@ -132,6 +99,16 @@ class Collate:
         return KnownBatch(Batch(joints, mask, [], torch.tensor(fps)), axis_angle_to_matrix(thetas))
 
 
+def spread(counts: Sequence[int], size: int) -> list[list[int]]:
+    """Whole batches of the items of sets that lie one behind the other, each set's evenly among the others'."""
+    batches, first = [], 0
+    for count in counts:
+        starts = range(first, first + count - size + 1, size)
+        batches += [((i + 0.5) / len(starts), list(range(start, start + size))) for i, start in enumerate(starts)]
+        first += count
+    return [batch for _, batch in sorted(batches)]
+
+
 class KnownData(LightningDataModule):
     """Batches of motion with known parameters: the project's own, and what files hold."""
 
@@ -142,27 +119,29 @@ class KnownData(LightningDataModule):
         sources: list[str] | None = None,
         fits: list[str] | None = None,
         count: int = 19_200,
+        noisy: int = 200_000,
         held_out: int = 64,
         frames: int = 64,
         batch_size: int = 32,
         seed: int = 0,
     ):
-        """takes: performed sentences; variations: of each keyed motion; count: crops in an epoch, of `frames` frames.
+        """takes: performed sentences; variations: of each keyed motion; count: crops in an epoch, of `frames` frames,
+        from which rotations are learned; noisy: others, from which the denoiser learns.
 
         sources: files of SMPL parameters, folders and globs, y up: AMASS-style npz, AIST++ pkl. fits: the same of
         fits, whose hands, feet and head are a prior's. held_out: crops of other takes to validate on.
         Raises InputError for numbers below one and less crops than a batch.
         """
         super().__init__()
-        if min(takes + variations, frames, batch_size) < 1 or min(count, held_out) < batch_size:
+        if min(takes + variations, frames, batch_size) < 1 or min(max(count, noisy), held_out) < batch_size:
             raise InputError(
                 f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "
-                f"least 1, count {count} and held_out {held_out} at least batch_size"
+                f"least 1, count {count} or noisy {noisy}, and held_out {held_out}, at least batch_size"
             )
         self.takes, self.variations, self.sources, self.fits = takes, variations, sources or [], fits or []
-        self.count, self.held_out, self.frames = count, held_out, frames
+        self.count, self.noisy, self.held_out, self.frames = count, noisy, held_out, frames
         self.batch_size, self.seed = batch_size, seed
-        self.collate = Collate(BodyModel.load())
+        self.known = Collate(BodyModel.load())
 
     def setup(self, stage: str | None = None) -> None:
         """Perform and read the motion."""
@@ -171,18 +150,29 @@ class KnownData(LightningDataModule):
             read_motions(self.sources),
             read_motions(self.fits, UNSEEN),
         ]
-        self.train = Crops([kind for kind in kinds if kind], self.count, self.frames, self.seed)
-        self.val = Crops([keyed_motions(HELD_OUT, self.held_out // 4, 0)], self.held_out, self.frames, HELD_OUT)
+        kinds, others = [kind for kind in kinds if kind], [keyed_motions(HELD_OUT, self.held_out // 4, 0)]
+        self.train = [
+            Crops(kinds, self.count, self.frames, self.seed),
+            Variations(kinds, self.noisy, self.frames, self.seed),
+        ]
+        self.val = [make(others, self.held_out, self.frames, HELD_OUT) for make in (Crops, Variations)]
+
+    def collate(self, items: list[Any]) -> KnownBatch | NoisyBatch:
+        return disturbed(items, self.known.body) if isinstance(items[0], Part) else self.known(items)
+
+    def _loader(self, sets: Sequence[Dataset]) -> DataLoader:
+        batches = spread([len(part) for part in sets], self.batch_size)
+        return DataLoader(ConcatDataset(sets), batch_sampler=batches, collate_fn=self.collate)
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train, self.batch_size, collate_fn=self.collate, drop_last=True)
+        return self._loader(self.train)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val, self.batch_size, collate_fn=self.collate, drop_last=True)
+        return self._loader(self.val)
 
 
 class StartTraining(LightningModule):
-    """Training of fitting.learned.PoseNetwork."""
+    """Training of fitting.learned.PoseNetwork and, on batches of their own, of its denoiser."""
 
     def __init__(self, lr: float = 2e-3, weight_decay: float = 0.01, warmup: int = 100, init_from: str | None = None):
         """Of AdamW, with a cosine decay to 0. init_from: weights of a training to go on from."""
@@ -191,7 +181,12 @@ class StartTraining(LightningModule):
         self.network = PoseNetwork.load(init_from).train().requires_grad_() if init_from else PoseNetwork()
         self.fitter = SMPLify3D(preset="careful")
 
-    def training_step(self, known: KnownBatch, batch_idx: int) -> Tensor:
+    def training_step(self, known: KnownBatch | NoisyBatch, batch_idx: int) -> Tensor:
+        if isinstance(known, NoisyBatch):
+            loss, metres = known.loss(self.network.denoiser, self.fitter.body.rest_template)
+            values = {"train/noise": loss, "train/mm": 1000 * metres}
+            self.log_dict(values, batch_size=len(known.joints))
+            return loss
         angle, likelihood = self._errors(known, calm=batch_idx % 2 == 0)
         loss = angle + LIKELIHOOD * likelihood
         degrees = float(angle.detach().rad2deg())
@@ -201,8 +196,12 @@ class StartTraining(LightningModule):
         )
         return loss
 
-    def validation_step(self, known: KnownBatch, batch_idx: int) -> None:
-        """val/degrees: mean angle between rotations and the truth, over all joints."""
+    def validation_step(self, known: KnownBatch | NoisyBatch, batch_idx: int) -> None:
+        """val/degrees: mean angle between rotations and the truth, over all joints; val/mm: of joints without noise."""
+        if isinstance(known, NoisyBatch):
+            _, metres = known.loss(self.network.denoiser, self.fitter.body.rest_template)
+            self.log("val/mm", 1000 * metres, prog_bar=True, batch_size=len(known.joints))
+            return
         angle, likelihood = self._errors(known, calm=True)
         losses = {"val/degrees": angle.rad2deg(), "val/likelihood": likelihood}
         self.log_dict(losses, prog_bar=True, batch_size=len(known.rotations))

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from fitting.adaptation import adaptable
 from fitting.contact import find_contacts
 from fitting.data import Batch
+from fitting.denoiser import denoised
 from fitting.energy import Energy
 from fitting.fingers import with_fingers
 from fitting.gaps import bridge
@@ -158,6 +159,7 @@ class SMPLify3D(lightning.LightningModule):
         targets, confidence = targets.flatten(0, 1), (confidence * mask.view(*confidence.shape[:2], 1)).flatten(0, 1)
         problem = Problem(rig, targets, confidence, mask, fps, mixture, limits, mean_pose, None, noise, contact)
         if self.learned is not None:
+            problem = denoised(self.learned.denoiser, problem, seen[:, :, :22])
             problem.belief = believe(self.learned, problem.calmed())
         return centre, problem
 

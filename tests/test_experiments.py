@@ -42,8 +42,8 @@ CLIP = "--model.encoder.weights {clip}"
 ROWS = {
     "fit.yaml": "predict --data.sources [{walk}] --output.folder {run} --output.formats [npz]"
     " --trainer.accelerator cpu",
-    "fitter/start.yaml": "fit --data.takes 2 --data.variations 0 --data.count 4 --data.held_out 4 --data.batch_size 2"
-    " --data.frames 8",
+    "fitter/start.yaml": "fit --data.takes 2 --data.variations 0 --data.count 2 --data.noisy 2 --data.held_out 4"
+    " --data.batch_size 2 --data.frames 8",
     "fitter/weights.yaml": "fit --data.keyed 1 --data.val_keyed 1 --data.frames 10 --data.clips 1 --data.steps 1"
     " --trainer.val_check_interval 1"
     " --model.preset quick",

@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 from experiments.benchmarks.solver import REFERENCE, machine  # noqa: E402
 from fitting.data import Batch, Motion, collate, load_motions  # noqa: E402
 from fitting.energy import Energy  # noqa: E402
+from fitting.known_motion import HANDS  # noqa: E402
 from fitting.learned import learned_start, learned_state, on_trunk  # noqa: E402
-from fitting.learned_training import HANDS  # noqa: E402
 from fitting.rig import CHILD  # noqa: E402
 from fitting.smplify3d import SMPLify3D  # noqa: E402
 from fitting.solver import solve  # noqa: E402

@@ -10,8 +10,9 @@ from torch.testing import assert_close
 from experiments.benchmarks.start import GROUPS, hidden_degrees
 from fitting import fit
 from fitting.data import Batch, Motion, collate
+from fitting.known_motion import HANDS, keyed_motions, read_motions
 from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, on_trunk, shape_of_bones
-from fitting.learned_training import HANDS, Collate, Crops, keyed_motions, local_truth, read_motions
+from fitting.learned_training import Collate, Crops, local_truth
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
 from fitting.terms.base import Normal, Term
@@ -268,9 +269,9 @@ def test_the_config_trains(tmp_path, monkeypatch):
     from train import main
 
     config = str(WEIGHTS.parents[2] / "experiments" / "fitter" / "start.yaml")
-    data = {"takes": 2, "variations": 0, "count": 4, "held_out": 4, "batch_size": 2, "frames": 8}
+    data = {"takes": 2, "variations": 0, "count": 2, "noisy": 2, "held_out": 4, "batch_size": 2, "frames": 8}
     small = [word for name, value in data.items() for word in (f"--data.{name}", str(value))]
-    run = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
+    run = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "1"]
     assert main(["fit", "-c", config, *small, *run, "--trainer.default_root_dir", str(tmp_path)]) == 0
     trained = fit(clip(frames=10), start=str(tmp_path / "learned_start.npz"))
     assert trained.status == "converged"
