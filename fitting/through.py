@@ -1,30 +1,35 @@
-"""Training MDM through the fit: losses on the mesh of the motion that it predicts, beside the diffusion loss.
+"""Training MDM through the fit: losses on the mesh of the motion that it samples, beside the diffusion loss.
 
-At low noise the predicted x_0 is what sampling ends with. A few clips of each batch are noised so little, and a window
-of the motion predicted for each goes features -> joints -> fit -> mesh -> losses, whose gradient comes all the way back
-(fitting/mesh_objective.py).
+A few sentences of each batch are sampled as `thetafit generate` does it, and a window of each motion goes features ->
+joints -> fit -> mesh -> losses, whose gradient comes all the way back into the last evaluations of the network
+(fitting/mesh_objective.py). What was predicted earlier in a sample is taken as given: most of a gradient is in the last
+steps, and a longer way costs memory. Source of that cut: Clark et al., Directly Fine-Tuning Diffusion Models on
+Differentiable Rewards, 2024 (DRaFT-K).
 """
 
-import math
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fitting.contact import BALLS, floor_under
-from fitting.mesh_losses import weighted_mean
+from fitting.mesh_losses import bone_length_change, weighted_mean
 from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.data import TextMotionBatch
-from models.mdm.generate import FPS
+from models.mdm.denoiser import Denoiser
+from models.mdm.diffusion import spaced_in_lambda
+from models.mdm.generate import FEW, FPS, GUIDANCE
 from models.mdm.losses import masked_l2
 from models.mdm.module import MDM, derived_seed, plain_attention
+from models.mdm.sampling import dpm_solver
 
 MESH = 3  # whose draws a seed is for, after those of models.mdm.module
 
 
 class ThroughFit(MDM):
-    """MDM with losses on the mesh; HumanML3D's features alone."""
+    """MDM with losses on the mesh of what it samples; HumanML3D's features alone."""
 
     def __init__(
         self,
@@ -32,61 +37,74 @@ class ThroughFit(MDM):
         keep_weight: float = 2.0,
         pace_weight: float = 1.0,
         preset: str = "quick",
-        below: float = 0.1,
         clips: int = 4,
         window: int = 32,
-        guidance: float = 1.0,
+        followed: int = 1,
         **kwargs: Any,
     ) -> None:
-        """mesh_weights, preset: as of MeshLosses; below: the share of the noise levels, from the cleanest, at which
-        motion is looked at; clips: how many of a batch; window: frames of each; guidance: scale of the classifier-free
-        guidance under which they are predicted, as sampling will (1: none). keep_weight: of the diffusion loss of
-        just these; pace_weight: of pace_change, without which the easiest foot that does not slip is that of a person
-        who hardly moves. The rest is MDM's.
+        """mesh_weights, preset: as of MeshLosses; clips: how many sentences of a batch are sampled; window: frames of
+        each that are fitted; followed: the last evaluations of the network in a sample through which the gradient goes.
 
-        Raises InputError for numbers out of range, a data set without 22 joints, and what MDM refuses.
+        keep_weight: of the squared distance, in normalised features, to what the network that training began with makes
+        of the same sentence and noise; pace_weight: of pace_change against that, without which the easiest foot that
+        does not slip is that of a person who hardly moves. The rest is MDM's.
+
+        Raises InputError for numbers out of range, no network to begin with (init_from), a data set without 22 joints,
+        and what MDM refuses.
         """
         super().__init__(**kwargs)
-        if not 0 < below <= 1 or clips < 1 or window < 4:
+        if not 1 <= followed <= FEW or clips < 1 or window < 4:
             raise InputError(
-                f"below {below} is a share in (0, 1], clips {clips} at least 1, window {window} at least 4"
+                f"followed {followed} is 1 to {FEW} evaluations, clips {clips} at least 1, window {window} at least 4"
             )
+        if self.hparams.init_from is None:
+            raise InputError("training through the fit tunes a model that samples already: give its weights, init_from")
         if self.options["dataset"] != "humanml":
             raise InputError(
                 f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}"
             )
         self.mesh = MeshLosses(mesh_weights, preset)
+        self.levels = self.schedule.keep(spaced_in_lambda(self.schedule, FEW))
+        self.beginning = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
 
     def training_step(self, batch: TextMotionBatch, batch_idx: int) -> Tensor:
         """The diffusion loss and the weighted losses on the mesh; each of these is logged by name, not weighted."""
         loss = super().training_step(batch, batch_idx)
         seed = derived_seed(self.hparams.seed, MESH, self.trainer.fit_loop.epoch_loop.total_batch_idx)
-        few = first(batch, self.hparams.clips)
-        clean = self._clean(batch, few, seed)
-        kept = masked_l2(clean, few.motion, few.mask)
+        few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
+        clean, wanted = (
+            self._sampled(network, few, noise[: len(few.mask)], followed)
+            for network, followed in ((self.denoiser, self.hparams.followed), (self.beginning, 0))
+        )
         joints = self._to_joints(clean)
-        pace = pace_change(joints, self._to_joints(few.motion), few.mask)
         terms = self.mesh(*self._window(joints, few.mask, seed))
-        anchors = self.hparams.keep_weight * kept + self.hparams.pace_weight * pace
-        total = (anchors + self.mesh.total(terms)).mean()
-        values = {f"mesh/{name}": value.mean() for name, value in (terms | {"keep": kept, "pace": pace}).items()}
-        self.log_dict(values | {"mesh/loss": total}, batch_size=len(kept))
+        if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly
+            terms["bones"] = bone_length_change(joints, few.mask)
+        anchors = {
+            "keep": masked_l2(clean, wanted, few.mask),
+            "pace": pace_change(joints, self._to_joints(wanted), few.mask),
+        }
+        weighted = (getattr(self.hparams, f"{name}_weight") * value for name, value in anchors.items())
+        total = (sum(weighted) + self.mesh.total(terms)).mean()
+        self.log_dict({f"mesh/{name}": value.mean() for name, value in (terms | anchors).items()}, batch_size=len(noise))
+        self.log("mesh/loss", total, batch_size=len(noise))
         return loss + total
 
-    def _clean(self, batch: TextMotionBatch, few: TextMotionBatch, seed: int) -> Tensor:
-        """Motion as it is predicted for the first clips of a batch at low noise, normalised.
+    def _sampled(self, network: Denoiser, few: TextMotionBatch, noise: Tensor, followed: int) -> Tensor:
+        """Motion that a network samples from noise, normalised; the gradient goes through `followed` evaluations.
 
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
-        timesteps, _, noise, _ = self._draw(batch.motion, seed)
-        low, clips = math.ceil(self.hparams.below * len(self.schedule)), slice(len(few.mask))
+        condition, without = self.condition(few), noise.new_zeros(len(noise))
+
+        def denoise(x: Tensor, timestep: int) -> Tensor:
+            timesteps = torch.full((len(x),), timestep, device=x.device)
+            with torch.set_grad_enabled(timestep in self.levels.timesteps[:followed]):
+                plain = network(x, timesteps, condition, without)
+                return plain + GUIDANCE * (network(x, timesteps, condition) - plain)
+
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            given = few, timesteps[clips] * low // len(self.schedule), noise[clips]
-            found = self._predicted(self.denoiser, *given)
-            if self.hparams.guidance == 1:
-                return found
-            plain = self._predicted(self.denoiser, *given, torch.zeros(len(found), device=found.device))
-            return plain + self.hparams.guidance * (found - plain)
+            return dpm_solver(denoise, noise, self.levels)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""
