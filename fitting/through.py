@@ -18,13 +18,14 @@ from fitting.mesh_losses import bone_length_change, weighted_mean
 from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.data import TextMotionBatch
-from models.mdm.denoiser import Denoiser
+from models.mdm.denoiser import Condition, Denoiser
 from models.mdm.diffusion import spaced_in_lambda
 from models.mdm.generate import FEW, FPS, GUIDANCE
 from models.mdm.losses import masked_l2
 from models.mdm.module import MDM, derived_seed, plain_attention
 from models.mdm.sampling import dpm_solver
 
+PACE = 4  # frames
 MESH = 3  # whose draws a seed is for, after those of models.mdm.module
 
 
@@ -39,24 +40,19 @@ class ThroughFit(MDM):
         preset: str = "quick",
         clips: int = 4,
         window: int = 32,
-        followed: int = 1,
         **kwargs: Any,
     ) -> None:
         """mesh_weights, preset: as of MeshLosses; clips: how many sentences of a batch are sampled; window: frames of
-        each that are fitted; followed: the last evaluations of the network in a sample through which the gradient goes.
-
-        keep_weight: of the squared distance, in normalised features, to what the network that training began with makes
-        of the same sentence and noise; pace_weight: of pace_change against that, without which the easiest foot that
-        does not slip is that of a person who hardly moves. The rest is MDM's.
+        each that are fitted. keep_weight: of the squared distance, in normalised features, to what the network that
+        training began with would predict at the same place of the sample; pace_weight: of pace_change against that,
+        without which the easiest foot that does not slip is that of a person who hardly moves. The rest is MDM's.
 
         Raises InputError for numbers out of range, no network to begin with (init_from), a data set without 22 joints,
         and what MDM refuses.
         """
         super().__init__(**kwargs)
-        if not 1 <= followed <= FEW or clips < 1 or window < 4:
-            raise InputError(
-                f"followed {followed} is 1 to {FEW} evaluations, clips {clips} at least 1, window {window} at least 4"
-            )
+        if clips < 1 or window < 4:
+            raise InputError(f"clips {clips} is at least 1, window {window} at least 4")
         if self.hparams.init_from is None:
             raise InputError("training through the fit tunes a model that samples already: give its weights, init_from")
         if self.options["dataset"] != "humanml":
@@ -72,39 +68,48 @@ class ThroughFit(MDM):
         loss = super().training_step(batch, batch_idx)
         seed = derived_seed(self.hparams.seed, MESH, self.trainer.fit_loop.epoch_loop.total_batch_idx)
         few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
-        clean, wanted = (
-            self._sampled(network, few, noise[: len(few.mask)], followed)
-            for network, followed in ((self.denoiser, self.hparams.followed), (self.beginning, 0))
-        )
-        joints = self._to_joints(clean)
+        found, wanted, strayed = self.sampled(few, noise[: len(few.mask)], seed)
+        joints = self._to_joints(found)
         terms = self.mesh(*self._window(joints, few.mask, seed))
         if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly
             terms["bones"] = bone_length_change(joints, few.mask)
-        anchors = {
-            "keep": masked_l2(clean, wanted, few.mask),
-            "pace": pace_change(joints, self._to_joints(wanted), few.mask),
-        }
+        anchors = {"keep": strayed, "pace": pace_change(joints, self._to_joints(wanted), few.mask)}
         weighted = (getattr(self.hparams, f"{name}_weight") * value for name, value in anchors.items())
         total = (sum(weighted) + self.mesh.total(terms)).mean()
-        self.log_dict({f"mesh/{name}": value.mean() for name, value in (terms | anchors).items()}, batch_size=len(noise))
-        self.log("mesh/loss", total, batch_size=len(noise))
+        values = {name: value.mean() for name, value in (terms | anchors).items()} | {"loss": total}
+        self.log_dict({f"mesh/{name}": value for name, value in values.items()}, batch_size=len(found))
         return loss + total
 
-    def _sampled(self, network: Denoiser, few: TextMotionBatch, noise: Tensor, followed: int) -> Tensor:
-        """Motion that a network samples from noise, normalised; the gradient goes through `followed` evaluations.
+    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; what the network
+        that training began with predicts there; and how far two predictions stray from it, (clips,): the last, and one
+        of an earlier level, without which the sample's beginning would drift unseen.
 
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
-        condition, without = self.condition(few), noise.new_zeros(len(noise))
+        condition, strayed, wanted = self.condition(few), [], noise
+        last, *earlier = self.levels.timesteps.tolist()
+        drawn = earlier[seed % len(earlier)]
 
         def denoise(x: Tensor, timestep: int) -> Tensor:
-            timesteps = torch.full((len(x),), timestep, device=x.device)
-            with torch.set_grad_enabled(timestep in self.levels.timesteps[:followed]):
-                plain = network(x, timesteps, condition, without)
-                return plain + GUIDANCE * (network(x, timesteps, condition) - plain)
+            nonlocal wanted
+            if timestep not in (last, drawn):
+                return self.predicted(self.denoiser, x, timestep, condition, follow=False)
+            found = self.predicted(self.denoiser, x, timestep, condition, follow=True)
+            wanted = self.predicted(self.beginning, x, timestep, condition, follow=False)
+            strayed.append(masked_l2(found, wanted, few.mask))
+            return found if timestep == last else found.detach()
 
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            return dpm_solver(denoise, noise, self.levels)
+            found = dpm_solver(denoise, noise, self.levels)
+        return found, wanted, sum(strayed)
+
+    def predicted(self, network: Denoiser, x: Tensor, timestep: int, condition: Condition, follow: bool) -> Tensor:
+        """Predicted x_0 under the guidance that sampling has."""
+        timesteps = torch.full((len(x),), timestep, device=x.device)
+        with torch.set_grad_enabled(follow):
+            plain = network(x, timesteps, condition, x.new_zeros(len(x)))
+            return plain + GUIDANCE * (network(x, timesteps, condition) - plain)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""
@@ -119,9 +124,13 @@ class ThroughFit(MDM):
 
 
 def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,)."""
-    real = mask[:, 1:, None]
-    speeds = [weighted_mean((x.diff(dim=1).square().sum(-1) + 1e-12).sqrt(), real) for x in (found, wanted)]
+    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,).
+
+    Speeds over PACE frames: between neighbours jitter would pass for pace.
+    """
+    real = mask[:, PACE:, None]
+    ways = (x[:, PACE:] - x[:, :-PACE] for x in (found, wanted))
+    speeds = [weighted_mean((way.square().sum(-1) + 1e-12).sqrt(), real) for way in ways]
     return (speeds[0] / speeds[1].clamp_min(1e-4) - 1).abs()
 
 
