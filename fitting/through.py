@@ -1,30 +1,36 @@
-"""Training MDM through the fit: losses on the mesh of the motion that it predicts, beside the diffusion loss.
+"""Training MDM through the fit: losses on the mesh of the motion that it samples, beside the diffusion loss.
 
-At low noise the predicted x_0 is what sampling ends with. A few clips of each batch are noised so little, and a window
-of the motion predicted for each goes features -> joints -> fit -> mesh -> losses, whose gradient comes all the way back
-(fitting/mesh_objective.py).
+A few sentences of each batch are sampled as `thetafit generate` does it, and a window of each motion goes features ->
+joints -> fit -> mesh -> losses, whose gradient comes all the way back into the last evaluations of the network
+(fitting/mesh_objective.py). What was predicted earlier in a sample is taken as given: most of a gradient is in the last
+steps, and a longer way costs memory. Source of that cut: Clark et al., Directly Fine-Tuning Diffusion Models on
+Differentiable Rewards, 2024 (DRaFT-K).
 """
 
-import math
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fitting.contact import BALLS, floor_under
-from fitting.mesh_losses import weighted_mean
+from fitting.mesh_losses import bone_length_change, weighted_mean
 from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.data import TextMotionBatch
-from models.mdm.generate import FPS
+from models.mdm.denoiser import Condition, Denoiser
+from models.mdm.diffusion import spaced_in_lambda
+from models.mdm.generate import FEW, FPS, GUIDANCE
 from models.mdm.losses import masked_l2
 from models.mdm.module import MDM, derived_seed, plain_attention
+from models.mdm.sampling import dpm_solver
 
+PACE = 4  # frames
 MESH = 3  # whose draws a seed is for, after those of models.mdm.module
 
 
 class ThroughFit(MDM):
-    """MDM with losses on the mesh; HumanML3D's features alone."""
+    """MDM with losses on the mesh of what it samples; HumanML3D's features alone."""
 
     def __init__(
         self,
@@ -32,61 +38,78 @@ class ThroughFit(MDM):
         keep_weight: float = 2.0,
         pace_weight: float = 1.0,
         preset: str = "quick",
-        below: float = 0.1,
         clips: int = 4,
         window: int = 32,
-        guidance: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        """mesh_weights, preset: as of MeshLosses; below: the share of the noise levels, from the cleanest, at which
-        motion is looked at; clips: how many of a batch; window: frames of each; guidance: scale of the classifier-free
-        guidance under which they are predicted, as sampling will (1: none). keep_weight: of the diffusion loss of
-        just these; pace_weight: of pace_change, without which the easiest foot that does not slip is that of a person
-        who hardly moves. The rest is MDM's.
+        """mesh_weights, preset: as of MeshLosses; clips: how many sentences of a batch are sampled; window: frames of
+        each that are fitted. keep_weight: of the squared distance, in normalised features, to what the network that
+        training began with would predict at the same place of the sample; pace_weight: of pace_change against that,
+        without which the easiest foot that does not slip is that of a person who hardly moves. The rest is MDM's.
 
-        Raises InputError for numbers out of range, a data set without 22 joints, and what MDM refuses.
+        Raises InputError for numbers out of range, no network to begin with (init_from), a data set without 22 joints,
+        and what MDM refuses.
         """
         super().__init__(**kwargs)
-        if not 0 < below <= 1 or clips < 1 or window < 4:
-            raise InputError(
-                f"below {below} is a share in (0, 1], clips {clips} at least 1, window {window} at least 4"
-            )
+        if clips < 1 or window < 4:
+            raise InputError(f"clips {clips} is at least 1, window {window} at least 4")
+        if self.hparams.init_from is None:
+            raise InputError("training through the fit tunes a model that samples already: give its weights, init_from")
         if self.options["dataset"] != "humanml":
             raise InputError(
                 f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}"
             )
         self.mesh = MeshLosses(mesh_weights, preset)
+        self.levels = self.schedule.keep(spaced_in_lambda(self.schedule, FEW))
+        self.beginning = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
 
     def training_step(self, batch: TextMotionBatch, batch_idx: int) -> Tensor:
         """The diffusion loss and the weighted losses on the mesh; each of these is logged by name, not weighted."""
         loss = super().training_step(batch, batch_idx)
         seed = derived_seed(self.hparams.seed, MESH, self.trainer.fit_loop.epoch_loop.total_batch_idx)
-        few = first(batch, self.hparams.clips)
-        clean = self._clean(batch, few, seed)
-        kept = masked_l2(clean, few.motion, few.mask)
-        joints = self._to_joints(clean)
-        pace = pace_change(joints, self._to_joints(few.motion), few.mask)
+        few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
+        found, wanted, strayed = self.sampled(few, noise[: len(few.mask)], seed)
+        joints = self._to_joints(found)
         terms = self.mesh(*self._window(joints, few.mask, seed))
-        anchors = self.hparams.keep_weight * kept + self.hparams.pace_weight * pace
-        total = (anchors + self.mesh.total(terms)).mean()
-        values = {f"mesh/{name}": value.mean() for name, value in (terms | {"keep": kept, "pace": pace}).items()}
-        self.log_dict(values | {"mesh/loss": total}, batch_size=len(kept))
+        if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly
+            terms["bones"] = bone_length_change(joints, few.mask)
+        anchors = {"keep": strayed, "pace": pace_change(joints, self._to_joints(wanted), few.mask)}
+        weighted = (getattr(self.hparams, f"{name}_weight") * value for name, value in anchors.items())
+        total = (sum(weighted) + self.mesh.total(terms)).mean()
+        values = {name: value.mean() for name, value in (terms | anchors).items()} | {"loss": total}
+        self.log_dict({f"mesh/{name}": value for name, value in values.items()}, batch_size=len(found))
         return loss + total
 
-    def _clean(self, batch: TextMotionBatch, few: TextMotionBatch, seed: int) -> Tensor:
-        """Motion as it is predicted for the first clips of a batch at low noise, normalised.
+    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; what the network
+        that training began with predicts there; and how far two predictions stray from it, (clips,): the last, and one
+        of an earlier level, without which the sample's beginning would drift unseen.
 
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
-        timesteps, _, noise, _ = self._draw(batch.motion, seed)
-        low, clips = math.ceil(self.hparams.below * len(self.schedule)), slice(len(few.mask))
+        condition, strayed, wanted = self.condition(few), [], noise
+        last, *earlier = self.levels.timesteps.tolist()
+        drawn = earlier[seed % len(earlier)]
+
+        def denoise(x: Tensor, timestep: int) -> Tensor:
+            nonlocal wanted
+            if timestep not in (last, drawn):
+                return self.predicted(self.denoiser, x, timestep, condition, follow=False)
+            found = self.predicted(self.denoiser, x, timestep, condition, follow=True)
+            wanted = self.predicted(self.beginning, x, timestep, condition, follow=False)
+            strayed.append(masked_l2(found, wanted, few.mask))
+            return found if timestep == last else found.detach()
+
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            given = few, timesteps[clips] * low // len(self.schedule), noise[clips]
-            found = self._predicted(self.denoiser, *given)
-            if self.hparams.guidance == 1:
-                return found
-            plain = self._predicted(self.denoiser, *given, torch.zeros(len(found), device=found.device))
-            return plain + self.hparams.guidance * (found - plain)
+            found = dpm_solver(denoise, noise, self.levels)
+        return found, wanted, sum(strayed)
+
+    def predicted(self, network: Denoiser, x: Tensor, timestep: int, condition: Condition, follow: bool) -> Tensor:
+        """Predicted x_0 under the guidance that sampling has."""
+        timesteps = torch.full((len(x),), timestep, device=x.device)
+        with torch.set_grad_enabled(follow):
+            plain = network(x, timesteps, condition, x.new_zeros(len(x)))
+            return plain + GUIDANCE * (network(x, timesteps, condition) - plain)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""
@@ -101,9 +124,13 @@ class ThroughFit(MDM):
 
 
 def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,)."""
-    real = mask[:, 1:, None]
-    speeds = [weighted_mean((x.diff(dim=1).square().sum(-1) + 1e-12).sqrt(), real) for x in (found, wanted)]
+    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,).
+
+    Speeds over PACE frames: between neighbours jitter would pass for pace.
+    """
+    real = mask[:, PACE:, None]
+    ways = (x[:, PACE:] - x[:, :-PACE] for x in (found, wanted))
+    speeds = [weighted_mean((way.square().sum(-1) + 1e-12).sqrt(), real) for way in ways]
     return (speeds[0] / speeds[1].clamp_min(1e-4) - 1).abs()
 
 

@@ -1,19 +1,87 @@
-"""What training through the fit looks at: windows inside clips, and the pace that shall stay."""
+"""What training through the fit looks at: its own samples, windows inside them, and the pace that shall stay."""
+
+import copy
+from pathlib import Path
 
 import pytest
 import torch
 
-from fitting.through import first, pace_change, places
+from fitting.generate import Request, open_model
+from fitting.through import ThroughFit, first, pace_change, places
+from models.mdm.data import TextMotionBatch
+from models.mdm.sampling import seeded_noise
 from models.mdm.takes import collate
+from models.mdm.words import WordText
+
+SMALL = Path(__file__).parents[2] / "models" / "assets" / "small_mdm"
+
+
+@pytest.fixture(scope="module")
+def training() -> ThroughFit:
+    return ThroughFit({"bones": 1.0}, init_from=str(SMALL / "model.pt"), encoder=WordText(SMALL))
+
+
+def sentences(*texts: str) -> TextMotionBatch:
+    return collate([(torch.zeros(12, 263), text) for text in texts])
+
+
+def test_training_looks_at_what_generating_makes(training):
+    texts, seeds = ("a person walks forward", "someone waves"), (3, 4)
+    noise = seeded_noise(seeds)(torch.empty(2, 12, 263))
+    model = open_model(Request([], str(SMALL / "model.pt")), "cpu")
+    made = model.generator(seeds, 12, model.encoder.encode(texts))
+    found, wanted, strayed = training.sampled(sentences(*texts), noise, seed=0)
+    torch.testing.assert_close(found, made, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    assert found.requires_grad and not wanted.requires_grad and float(strayed.detach().max()) < 1e-9
+
+
+def test_the_gradient_of_a_sample_is_that_of_the_last_evaluation(training):
+    torch.manual_seed(0)
+    few, noise, along = sentences("a person walks forward"), torch.randn(1, 12, 263).double(), torch.randn(1, 12, 263)
+    training = copy.deepcopy(training).double()
+    network = training.denoiser
+    weight, seen = network.output_process.poseFinal.weight, {}
+    network.register_forward_hook(lambda _, given, __: seen.update(x=given[0]))
+    found = training.sampled(few, noise, seed=0)[0]
+    slope = torch.autograd.grad((found * along).sum(), weight)[0]
+    turn = torch.randn_like(weight)
+    values = []
+    for by in (1e-6, -1e-6):
+        with torch.no_grad():
+            weight.add_(turn, alpha=by)
+            last = training.predicted(network, seen["x"], 0, training.condition(few), follow=False)
+            weight.sub_(turn, alpha=by)
+        values.append(float((last * along).sum()))
+    assert float((slope * turn).sum()) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+def test_straying_is_seen_at_an_earlier_level_too(training):
+    """A network changed at one early level alone samples otherwise, and it is seen when that level is drawn."""
+    noise, few = torch.randn(1, 12, 263, generator=torch.Generator().manual_seed(0)), sentences("someone waves")
+    changed = int(training.levels.timesteps[5])
+    handle = training.denoiser.register_forward_hook(
+        lambda _, given, found: found + 0.5 if int(given[1][0]) == changed else found
+    )
+    levels = len(training.levels) - 1
+    strayed = [float(training.sampled(few, noise, seed)[2]) for seed in range(levels)]
+    handle.remove()
+    assert [value > 0.2 for value in strayed] == [seed == 4 for seed in range(levels)]
 
 
 def test_pace_is_a_share_of_the_clips_own_speed():
-    wanted = torch.randn(2, 8, 22, 3, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    found, mask = wanted * torch.tensor([0.8, 1.0])[:, None, None, None], torch.ones(2, 8, dtype=torch.bool)
+    wanted = torch.randn(2, 12, 22, 3, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    found, mask = wanted * torch.tensor([0.8, 1.0])[:, None, None, None], torch.ones(2, 12, dtype=torch.bool)
     torch.testing.assert_close(pace_change(found, wanted, mask), torch.tensor([0.2, 0.0]), rtol=0, atol=1e-6)
-    mask[1, 5:] = False
-    found[1, 5:] += 100
+    mask[1, 9:] = False
+    found[1, 9:] += 100
     assert pace_change(found, wanted, mask)[1] < 1e-6
+
+
+def test_jitter_is_no_pace():
+    wanted = torch.linspace(0, 1, 40)[None, :, None, None].repeat(1, 1, 22, 3)
+    jitter = 0.004 * (-1.0) ** torch.arange(40)[None, :, None, None]
+    assert pace_change(wanted + jitter, wanted, torch.ones(1, 40, dtype=torch.bool)) < 1e-4
 
 
 def test_windows_lie_in_their_clips_and_anywhere_in_them():
