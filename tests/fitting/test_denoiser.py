@@ -13,7 +13,6 @@ from fitting.data import Batch
 from fitting.denoiser import FEATURES, Denoiser, Shown, denoised, features
 from fitting.denoiser_training import Part, Variations, disturbed, in_mirror, unseen_for_a_while, widened
 from fitting.known_motion import KnownMotion, keyed_motions
-from fitting.learned import PoseNetwork
 from fitting.learned_training import spread
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
@@ -199,5 +198,7 @@ def test_the_weights_beat_smoothing_on_takes_they_have_not_seen():
     assert millimetres["learned"] < 0.95 * millimetres["geometric"]
 
 
-def test_it_comes_along():
-    assert PoseNetwork.load().denoiser.last.weight.abs().max() > 0
+def test_both_precisions_agree():
+    single, double = (fit(noisy(truth(frames=30)), start="learned", dtype=x) for x in (torch.float32, torch.float64))
+    assert double.thetas.dtype == torch.float64
+    assert (single.joints() - double.joints()).norm(dim=-1).max() < 1e-3
