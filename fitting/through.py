@@ -1,10 +1,9 @@
 """Training MDM through the fit: losses on the mesh of the motion that it samples, beside the diffusion loss.
 
 A few sentences of each batch are sampled as `thetafit generate` does it, and a window of each motion goes features ->
-joints -> fit -> mesh -> losses, whose gradient comes all the way back into the last evaluations of the network
-(fitting/mesh_objective.py). What was predicted earlier in a sample is taken as given: most of a gradient is in the last
-steps, and a longer way costs memory. Source of that cut: Clark et al., Directly Fine-Tuning Diffusion Models on
-Differentiable Rewards, 2024 (DRaFT-K).
+joints -> fit -> mesh -> losses, whose gradient comes all the way back into the last evaluation of the network
+(fitting/mesh_objective.py). What was predicted earlier in a sample is taken as given. Source of that cut: Clark et al.,
+Directly Fine-Tuning Diffusion Models on Differentiable Rewards, 2024 (DRaFT-K, here K = 1).
 """
 
 import copy
@@ -105,11 +104,14 @@ class ThroughFit(MDM):
         return found, wanted, sum(strayed)
 
     def predicted(self, network: Denoiser, x: Tensor, timestep: int, condition: Condition, follow: bool) -> Tensor:
-        """Predicted x_0 under the guidance that sampling has."""
+        """Predicted x_0 under the guidance that sampling has, where the network learned to go without its condition."""
         timesteps = torch.full((len(x),), timestep, device=x.device)
         with torch.set_grad_enabled(follow):
+            given = network(x, timesteps, condition)
+            if network.config.condition == "none" or network.config.condition_drop == 0:
+                return given
             plain = network(x, timesteps, condition, x.new_zeros(len(x)))
-            return plain + GUIDANCE * (network(x, timesteps, condition) - plain)
+            return plain + GUIDANCE * (given - plain)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""
