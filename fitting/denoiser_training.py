@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from fitting.denoiser import OBSERVED, Denoiser, Shown
 from fitting.gaps import bridge
-from fitting.known_motion import KnownMotion
+from fitting.known_motion import KnownMotion, chances
 from fitting.noise import noise_level
-from models.anatomy import AXES_FLIPPED_BY_MIRROR, mirror_index
+from fitting.truth import mirrored_motion
 from models.body import BodyModel, forward_kinematics
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_rot6d, rot6d_to_matrix
 
@@ -52,16 +52,12 @@ class Part:
 
 
 class Variations(Dataset):
-    """Parts of motions, varied and disturbed. What item i is depends on (seed, i) alone.
-
-    kinds: motions of different origin, which are drawn equally often; those of one kind by their length in time.
-    """
+    """Parts of motions, drawn by `chances`, varied and disturbed. What item i is depends on (seed, i) alone."""
 
     def __init__(self, kinds: Sequence[Sequence[KnownMotion]], count: int, frames: int, seed: int, betas: int = 10):
         self.count, self.frames, self.seed, self.betas = count, frames, seed, betas
-        self.kinds = [[(axis_angle_to_matrix(m.taken()), m.path, m.fps) for m in kind] for kind in kinds]
-        seconds = [np.array([len(path) / fps for _, path, fps in kind]) for kind in self.kinds]
-        self.chances = [part / part.sum() for part in seconds]
+        self.motions = [(axis_angle_to_matrix(m.taken()), m.path, m.fps) for kind in kinds for m in kind]
+        self.chances = chances(kinds)
 
     def __len__(self) -> int:
         return self.count
@@ -82,8 +78,7 @@ class Variations(Dataset):
 
     def _cut(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A part of a motion at another pace, or in a mirror."""
-        kind = random.integers(len(self.kinds))
-        rotations, path, fps = self.kinds[kind][random.choice(len(self.kinds[kind]), p=self.chances[kind])]
+        rotations, path, fps = self.motions[random.choice(len(self.motions), p=self.chances)]
         step = fps / 20 * np.exp(random.uniform(*np.log(PACE)))
         start = random.uniform(0, max(len(path) - 1 - step * (self.frames - 1), 0))
         time = torch.as_tensor(start + step * np.arange(self.frames)).clamp_max(len(path) - 1)
@@ -91,20 +86,16 @@ class Variations(Dataset):
         high, share = (low + 1).clamp_max(len(path) - 1), (time - low).float()
         turned = matrix_to_rot6d(rotations[low]).lerp(matrix_to_rot6d(rotations[high]), share[:, None, None])
         turned, path = rot6d_to_matrix(turned), path[low].lerp(path[high], share[:, None])
-        return (turned, path) if random.random() < 0.5 else in_mirror(turned, path)
+        if random.random() < 0.5:
+            return turned, path
+        thetas, path = mirrored_motion(matrix_to_axis_angle(turned), path)
+        return axis_angle_to_matrix(thetas), path
 
 
 def widened(rotations: Tensor, factor: float) -> Tensor:
     """Rotations (frames, J, 3, 3), each turned `factor` times as far from the clip's mean."""
     mean = rot6d_to_matrix(matrix_to_rot6d(rotations.mean(0)))
     return mean @ axis_angle_to_matrix(factor * matrix_to_axis_angle(mean.mT @ rotations))
-
-
-def in_mirror(rotations: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations (frames, 24, 3, 3) and path (frames, 3) of who does the same with the other side: a mirror at x = 0."""
-    index = [0, *(1 + mirror_index())]
-    flip = torch.as_tensor(AXES_FLIPPED_BY_MIRROR).to(rotations)
-    return rotations[:, index] * flip[:, None] * flip, path * path.new_tensor([-1, 1, 1])
 
 
 def disturbed(parts: Sequence[Part], body: BodyModel) -> NoisyBatch:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,12 @@ class KnownMotion:
         thetas = self.thetas.clone()
         thetas[:, list(self.unknown)] = 0
         return thetas
+
+
+def chances(kinds: Sequence[Sequence[KnownMotion]]) -> np.ndarray:
+    """How often each motion is drawn, one kind behind the other: kinds alike, those of one by their length in time."""
+    seconds = [np.array([len(motion.thetas) / motion.fps for motion in kind]) for kind in kinds]
+    return np.concatenate([part / part.sum() for part in seconds]) / len(kinds)
 
 
 def keyed_motions(first: int, takes: int, variations: int) -> list[KnownMotion]:

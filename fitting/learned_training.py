@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from fitting.data import Batch
-from fitting.denoiser_training import NoisyBatch, Part, Variations, disturbed
-from fitting.known_motion import UNSEEN, KnownMotion, keyed_motions, read_motions
+from fitting.denoiser_training import NoisyBatch, Part, Variations, disturbed, unseen_for_a_while
+from fitting.known_motion import UNSEEN, KnownMotion, chances, keyed_motions, read_motions
 from fitting.learned import OBSERVED, PoseNetwork, believe, on_trunk
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
@@ -43,16 +43,12 @@ class KnownBatch:
 
 
 class Crops(Dataset):
-    """Random parts of motions, disturbed. What item i is depends on (seed, i) alone.
-
-    kinds: motions of different origin, which are drawn equally often; those of one kind by their length in time.
-    """
+    """Random parts of motions, drawn by `chances`, disturbed. What item i is depends on (seed, i) alone."""
 
     def __init__(self, kinds: Sequence[Sequence[KnownMotion]], count: int, frames: int, seed: int, betas: int = 10):
         self.count, self.frames, self.seed, self.betas = count, frames, seed, betas
         self.motions = [motion for kind in kinds for motion in kind]
-        seconds = [np.array([len(motion.thetas) / motion.fps for motion in kind]) for kind in kinds]
-        self.chances = np.concatenate([part / part.sum() for part in seconds]) / len(kinds)
+        self.chances = chances(kinds)
 
     def __len__(self) -> int:
         return self.count
@@ -77,9 +73,7 @@ def disturbance(frames: int, random: np.random.Generator) -> Tensor:
     """Noise (frames, 22, 3) of one deviation, none in half of all clips; in a third, NaN: joints unseen for a while."""
     level = max(random.uniform(-NOISE, NOISE), 0)
     out = random.normal(0, 1, (frames, OBSERVED, 3)) * level
-    if random.random() < 1 / 3:
-        start, end = np.sort(random.integers(0, frames + 1, 2))
-        out[start:end, random.choice(np.arange(1, OBSERVED), random.integers(1, 7), replace=False)] = np.nan
+    out[~unseen_for_a_while(frames, random)] = np.nan
     return torch.as_tensor(out, dtype=torch.float32)
 
 
@@ -182,6 +176,7 @@ class StartTraining(LightningModule):
         self.fitter = SMPLify3D(preset="careful")
 
     def training_step(self, known: KnownBatch | NoisyBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch: of joints (a share of the noise), or of rotations (radians) and their precision."""
         if isinstance(known, NoisyBatch):
             loss, metres = known.loss(self.network.denoiser, self.fitter.body.rest_template)
             values = {"train/noise": loss, "train/mm": 1000 * metres}

@@ -8,10 +8,11 @@ import torch
 from torch.testing import assert_close
 
 import fitting.denoiser
+import fitting.denoiser_training
 from fitting import fit
 from fitting.data import Batch
 from fitting.denoiser import FEATURES, Denoiser, Shown, denoised, features
-from fitting.denoiser_training import Part, Variations, disturbed, in_mirror, unseen_for_a_while, widened
+from fitting.denoiser_training import Part, Variations, disturbed, unseen_for_a_while, widened
 from fitting.known_motion import KnownMotion, keyed_motions
 from fitting.learned_training import spread
 from fitting.problem import Problem
@@ -148,14 +149,18 @@ def test_less_noise_is_replaced_less(fitter, network):
     assert moved[0] == 0 < moved[1] < moved[2]
 
 
-def test_parts_are_people_who_move(body):
-    """A part without variation is a part of its motion; a mirror is the mirror of the whole body's."""
-    motion = keyed_motions(2_000_000, 1, 0)[0]
-    rotations, path = axis_angle_to_matrix(motion.thetas), motion.path
+def test_parts_are_people_who_move(monkeypatch):
+    """A part at its own pace is its motion or the mirror of it; turned farther, it is farther from its mean."""
+    motion = KnownMotion(keyed_motions(2_000_000, 1, 0)[0].thetas[:40], torch.randn(40, 3), 20.0)
+    rotations = axis_angle_to_matrix(motion.thetas)
     thetas, mirrored_path = mirrored_motion(motion.thetas, motion.path)
-    turned, moved = in_mirror(rotations, path)
-    assert_close(turned, axis_angle_to_matrix(thetas), atol=1e-5, rtol=0)
-    assert_close(moved, mirrored_path)
+    monkeypatch.setattr(fitting.denoiser_training, "PACE", (1.0, 1.0))
+    ways = ((rotations, motion.path), (axis_angle_to_matrix(thetas), mirrored_path))
+    found = [Variations([[motion]], 1, 40, 0)._cut(np.random.default_rng(seed)) for seed in range(8)]
+    apart = torch.tensor(
+        [[max((a - b).abs().max() for a, b in zip(cut, way, strict=True)) for way in ways] for cut in found]
+    )
+    assert apart.amin(1).max() < 1e-5 and set(apart.argmin(1).tolist()) == {0, 1}
     wide = widened(rotations, 1.5)
     assert_close(widened(rotations, 1.0), rotations, atol=1e-5, rtol=0)
     mean = matrix_to_axis_angle(rotations.mean(0, keepdim=True).mT @ rotations).norm(dim=-1).mean()
