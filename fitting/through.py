@@ -39,6 +39,7 @@ class ThroughFit(MDM):
         preset: str = "quick",
         clips: int = 4,
         window: int = 32,
+        depth: int = 1,
         **kwargs: Any,
     ) -> None:
         """mesh_weights, preset: as of MeshLosses; clips: how many sentences of a batch are sampled; window: frames of
@@ -59,7 +60,7 @@ class ThroughFit(MDM):
                 f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}"
             )
         self.mesh = MeshLosses(mesh_weights, preset)
-        self.levels = self.schedule.keep(spaced_in_lambda(self.schedule, FEW))
+        self.kept = spaced_in_lambda(self.schedule, FEW)
         self.beginning = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
 
     def training_step(self, batch: TextMotionBatch, batch_idx: int) -> Tensor:
@@ -87,8 +88,9 @@ class ThroughFit(MDM):
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
         condition, strayed, wanted = self.condition(few), [], noise
-        last, *earlier = self.levels.timesteps.tolist()
-        drawn = earlier[seed % len(earlier)]
+        levels = self.schedule.keep(self.kept[seed % self.hparams.depth :])
+        last, *earlier = levels.timesteps.tolist()
+        drawn = earlier[seed // self.hparams.depth % len(earlier)]
 
         def denoise(x: Tensor, timestep: int) -> Tensor:
             nonlocal wanted
@@ -100,7 +102,7 @@ class ThroughFit(MDM):
             return found if timestep == last else found.detach()
 
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            found = dpm_solver(denoise, noise, self.levels)
+            found = dpm_solver(denoise, noise, levels)
         return found, wanted, sum(strayed)
 
     def predicted(self, network: Denoiser, x: Tensor, timestep: int, condition: Condition, follow: bool) -> Tensor:

@@ -53,6 +53,7 @@ OURS: dict[str, Any] = {
     "gru_over_time": False,
     "words": 0,
     "frames_per_token": 1,
+    "overlap": 0,
 }
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
 _OTHER_FORMS = {
@@ -169,6 +170,7 @@ def config_of(args: dict[str, Any]) -> DenoiserConfig:
         gru_over_batch=args["arch"] == "gru" and not args["gru_over_time"],
         words=args["words"],
         frames_per_token=args["frames_per_token"],
+        overlap=args["overlap"],
     )
 
 

@@ -30,7 +30,9 @@ class DenoiserConfig:
     (`emb_trans_dec`). mask_frames: attention leaves out padded frames. context_len, pred_len: frames given and frames
     predicted by a prefix model (DiP), 0 for all others. goals: takes positions to reach. gru_over_batch: recur across
     the batch, as the reference's GRU was trained by mistake. words: how many words a network has numbers for that
-    reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one.
+    reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one. overlap: frames
+    before and after its own of which a token speaks too; there it is averaged with its neighbour, without which motion
+    jumps from token to token.
     Raises InputError for what no network exists for.
     """
 
@@ -54,6 +56,7 @@ class DenoiserConfig:
     gru_over_batch: bool = False
     words: int = 0
     frames_per_token: int = 1
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         if self.arch not in _TRUNKS:
@@ -64,6 +67,10 @@ class DenoiserConfig:
             raise InputError(f"BERT gives one embedding a token, which only trans_dec attends to, not {self.arch}")
         if min(self.latent_dim, self.ff_size, self.layers, self.heads, self.frames_per_token) < 1:
             raise InputError("latent_dim, ff_size, layers, heads and frames_per_token of a network are at least 1")
+        if not 0 <= 2 * self.overlap <= self.frames_per_token:
+            raise InputError(
+                f"overlap {self.overlap} is at least 0 and at most half of frames_per_token {self.frames_per_token}"
+            )
         if self.context_len % self.frames_per_token:
             raise InputError(
                 f"context_len {self.context_len} is no multiple of frames_per_token {self.frames_per_token}"
@@ -157,7 +164,8 @@ class Denoiser(nn.Module):
             self.embed_action = nn.ParameterDict({"action_embedding": torch.randn(config.actions, width)})
         name, build = _TRUNKS[config.arch]
         self.add_module(name, build(config))
-        self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, token)})
+        spoken = token + 2 * config.features * config.overlap
+        self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, spoken)})
 
     def forward(
         self, x: Tensor, timesteps: Tensor, condition: Condition = Condition(), keep: Tensor | None = None
@@ -176,8 +184,11 @@ class Denoiser(nn.Module):
         whole = x if condition.prefix is None else torch.cat((condition.prefix, x), 1)
         tokens = whole.unflatten(1, (-1, self.config.frames_per_token)).flatten(2)
         trunk = {"trans_enc": self._encode, "trans_dec": self._decode, "gru": self._recur}[self.config.arch]
-        found = self.output_process["poseFinal"](trunk(tokens, time, embedding, condition))
-        return found.unflatten(2, (-1, x.shape[-1])).flatten(1, 2)[:, -x.shape[1] :]
+        spoken = self.output_process["poseFinal"](trunk(tokens, time, embedding, condition))
+        found = spoken.unflatten(2, (-1, x.shape[-1]))
+        if self.config.overlap:
+            found = met(found, self.config.overlap, self._empty(condition))
+        return found.flatten(1, 2)[:, -x.shape[1] :]
 
     def _embed_condition(self, condition: Condition, keep: Tensor | None) -> Tensor | float:
         """Embedding (batch, tokens, width) of text or action. Without a text it is what dropping leaves."""
@@ -218,12 +229,16 @@ class Denoiser(nn.Module):
 
     def _frame_padding(self, condition: Condition, first_token: bool) -> Tensor | None:
         """Key padding (batch, tokens), True = left out of attention; the prefix and a first token never are."""
-        if condition.mask is None or not self.config.mask_frames:
+        empty = self._empty(condition) if self.config.mask_frames else None
+        return None if empty is None else nn.functional.pad(empty, (int(first_token), 0), value=False)
+
+    def _empty(self, condition: Condition) -> Tensor | None:
+        """Which tokens (batch, tokens), those of the prefix first, hold padding alone; None = none of them."""
+        if condition.mask is None:
             return None
         prefix = 0 if condition.prefix is None else condition.prefix.shape[1]
-        before = int(first_token) + prefix // self.config.frames_per_token
         empty = ~condition.mask.unflatten(1, (-1, self.config.frames_per_token)).any(2)
-        return nn.functional.pad(empty, (before, 0), value=False)
+        return nn.functional.pad(empty, (prefix // self.config.frames_per_token, 0), value=False)
 
     def _check(self, x: Tensor, condition: Condition) -> None:
         """Raises InputError that says what was given and what the network takes."""
@@ -245,6 +260,22 @@ class Denoiser(nn.Module):
         context = 0 if condition.prefix is None else condition.prefix.shape[1]
         if context != config.context_len:
             raise InputError(f"a prefix of {context} frames was given; this network takes {config.context_len}")
+
+
+def met(spoken: Tensor, overlap: int, empty: Tensor | None) -> Tensor:
+    """What tokens say (batch, tokens, overlap + frames + overlap, features) of their own frames, and neighbours too.
+
+    The neighbour's share of a frame falls from the border on, so that of a jump between two tokens a ramp is left.
+    Empty tokens (batch, tokens) say nothing of others.
+    """
+    own = spoken[:, :, overlap:-overlap].clone()
+    share = torch.arange(overlap, 0, -1).to(own)[:, None] / (2 * overlap + 1)
+    if empty is not None:
+        share = share * ~(empty[:, 1:] | empty[:, :-1])[..., None, None]
+    first, last = own[:, 1:, :overlap], own[:, :-1, -overlap:]
+    first += share * (spoken[:, :-1, -overlap:] - first)
+    last += share.flip(-2) * (spoken[:, 1:, :overlap] - last)
+    return own
 
 
 def _transformer_layer(kind: type[nn.Module], config: DenoiserConfig) -> nn.Module:

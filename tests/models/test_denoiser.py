@@ -7,7 +7,7 @@ import torch
 
 from models.errors import InputError
 from models.mdm.checkpoint import DEFAULTS, OURS, config_of
-from models.mdm.denoiser import GOALS, Condition, Denoiser, DenoiserConfig, sinusoids
+from models.mdm.denoiser import GOALS, Condition, Denoiser, DenoiserConfig, met, sinusoids
 from models.mdm.sampling import guided
 from tests.mdm import (
     VARIANTS,
@@ -31,6 +31,7 @@ SMALL = {
     "gru": {"arch": "gru"},
     "gru_over_batch": {"arch": "gru", "gru_over_batch": True},
     "action": {"condition": "action"},
+    "overlap": {"frames_per_token": 2, "overlap": 1},
 }
 FULL_SIZE = {
     "humanml_trans_enc_512": {},
@@ -144,6 +145,24 @@ def test_what_stands_in_padding_does_not_matter_where_frames_are_masked(arch):
         assert torch.allclose(*found, atol=1e-5) == masking
 
 
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_of_a_jump_between_two_tokens_a_ramp_is_left(overlap):
+    heights = torch.tensor([0.0, 1.0, 1.0]).double()
+    found = met(heights[None, :, None, None].expand(1, 3, 4 + 2 * overlap, 5), overlap, None).flatten(1, 2)[0]
+    wanted = ((torch.arange(12) - 3.5 + overlap + 0.5) / (2 * overlap + 1)).clamp(0, 1).double()
+    torch.testing.assert_close(found, wanted[:, None].expand(12, 5))
+
+
+def test_tokens_of_padding_say_nothing_of_others():
+    """A batch's longest clip decides how much padding there is; a clip is the same in any batch."""
+    network = small_network(frames_per_token=2, overlap=1, mask_frames=True)
+    x, t = torch.randn(1, 8, 7), torch.tensor([40])
+    with torch.no_grad():
+        alone = network(x[:, :4], t, Condition(mask=torch.ones(1, 4, dtype=torch.bool)))
+        padded = network(x, t, Condition(mask=(torch.arange(8) < 4)[None]))
+    torch.testing.assert_close(padded[:, :4], alone, rtol=0, atol=1e-5)
+
+
 def test_with_and_without_gradients_is_the_same():
     """Without gradients torch takes a fused path through the encoder."""
     network = small_network(mask_frames=True)
@@ -188,6 +207,7 @@ def test_sinusoids():
         ({"text_encoder": "bert"}, "trans_dec"),
         ({"latent_dim": 30, "heads": 4}, "30"),
         ({"heads": 0}, "at least 1"),
+        ({"frames_per_token": 4, "overlap": 3}, "overlap 3 .* half of frames_per_token 4"),
     ],
 )
 def test_networks_that_do_not_exist(changes, words):
