@@ -49,8 +49,10 @@ class Change:
             first, last = (0, length) if self.joints else (length // 4, 3 * length // 4)
             return frames_between(first, last, length)
         first, dash, last = self.frames.partition("-")
-        if not (dash and first.strip().isdigit() and last.strip().isdigit() and int(first) < min(int(last), length)):
-            raise InputError(f"--frames {self.frames}: expected first-last, such as 20-60, of frames 0-{length}")
+        if not (dash and first.strip().isdigit() and last.strip().isdigit() and int(first) < int(last)):
+            raise InputError(f"--frames {self.frames}: expected first-last, such as 5-20 for fifteen frames")
+        if int(last) > length + 1:  # features are one frame fewer than the joints that they were made of
+            raise InputError(f"--frames {self.frames}: this motion's are 0-{length}")
         return frames_between(int(first), int(last), length)
 
     def _joints(self) -> Tensor:

@@ -154,5 +154,5 @@ def _fits(value: object, wanted: Any) -> bool:
     if origin is Mapping:
         return isinstance(value, Mapping) and all(_fits(one, inner[1]) for one in value.values())
     if wanted in NUMBERS:
-        return isinstance(value, int | wanted) and value >= 0
+        return isinstance(value, int | wanted) and not isinstance(value, bool) and value >= 0
     return isinstance(value, origin or wanted)

@@ -123,6 +123,8 @@ class FitWriter(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """What ends this process ends those that it started; after SIGTERM they end by themselves."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            say(f"Stopped by Ctrl-C; what is finished stays, and --resume goes on in {self.folder}")
         if trainer.strategy.launcher is not None and not self.terminated:
             trainer.strategy.launcher.kill(signal.SIGKILL)
 
@@ -275,7 +277,7 @@ def say(text: str) -> None:
 
 def line(clip: str, report: dict, seconds: float) -> str:
     """A clip's line on the terminal."""
-    words = [clip, f"{report['frames']} frames"]
+    words = [clip, counted(report["frames"], "frame")]
     if report["mpjpe_mm"] is not None:
         words.append(f"{report['mpjpe_mm']:.1f} mm (worst {report['max_joint_error_mm']:.0f})")
     if report["bone_factors"]:
@@ -287,11 +289,15 @@ def line(clip: str, report: dict, seconds: float) -> str:
     if report["unseen_joints"]:
         words.append(f"{report['unseen_joints']} joints unseen (up to {report['longest_gap_seconds']:.1f} s)")
     if report["iterations"]:
-        words.append(f"{report['iterations']} iterations")
+        words.append(counted(report["iterations"], "iteration"))
     words.append(f"{seconds:.1f} s")
     if report["text"]:
         words.append(f'"{report["text"]}"')
     return "  ".join(words)
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def device_name(device: torch.device) -> str:

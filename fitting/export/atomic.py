@@ -34,7 +34,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _beside(path, f"{os.getpid()}")
     try:
-        _make_folder(path)
+        _make_folder(temporary)
         for leftover in leftovers(path):
             _remove(leftover)
         yield temporary
@@ -48,9 +48,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _make_folder(path: Path) -> None:
-    """Make the folder of `path`. Whatever goes wrong is the folder's, as on a network drive that is gone."""
+    """Make the folder of `path`, and for a moment the file. What goes wrong is the folder's, as on a drive gone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch()
+            path.unlink()
     except OSError as error:
         raise InputError(_sentence(error, path.parent)) from error
 

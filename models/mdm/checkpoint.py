@@ -56,6 +56,7 @@ OURS: dict[str, Any] = {
     "overlap": 0,
 }
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
+EXPECTED = "expected are MDM's weights, for example save/NAME/model000475000.pt"
 _OTHER_FORMS = {
     "state_dict": "a Lightning checkpoint: export its weights first",
     "param_groups": "an optimiser's state (opt*.pt): the weights are the model*.pt beside it",
@@ -92,12 +93,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def read_weights(path: Path) -> dict[str, Any]:
     """The state dict, or dict of two, in a torch file; nothing else of it is built. Raises InputError."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected are MDM's weights, for example save/NAME/model000475000.pt")
+        raise InputError(f"{path}: no such file; {EXPECTED}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise InputError(_unsafe(path, wanted.group(1)) if wanted else f"{path}: no torch file, or cut") from None
+        reason = _unsafe(path, wanted.group(1)) if wanted else f"{path}: no torch file, or cut; {EXPECTED}"
+        raise InputError(reason) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: no torch file, or cut ({error})") from None
     if not isinstance(content, dict) or not content:

@@ -77,7 +77,8 @@ def test_channels_of_a_mask_are_those_of_its_joints():
     "change, message",
     [
         (Change(frames="40-20"), "--frames 40-20: expected first-last"),
-        (Change(frames="70-80"), "of frames 0-62"),
+        (Change(frames="70-80"), "this motion's are 0-62"),
+        (Change(frames="0-64"), "this motion's are 0-62"),
         (Change(joints=("left_ear",)), "no joint left_ear; there are upper_body, pelvis"),
         (Change(frames="1-2", mask="m.npy"), "leave out --frames and --joints"),
     ],
@@ -93,7 +94,7 @@ def test_bad_input(walk, tmp_path, capsys):
     assert "expected (62, 22) of 0 and 1" in capsys.readouterr().err
     assert edit(walk[0], "--out", tmp_path / "out") == 2
     assert "the motion's file has no text" in capsys.readouterr().err
-    assert edit(save_joints(tmp_path / "long.npy", 120), "bow", "--frames", "0-200", "--out", tmp_path / "out") == 0
+    assert edit(save_joints(tmp_path / "long.npy", 120), "bow", "--frames", "0-120", "--out", tmp_path / "out") == 0
     holes = keyed_joints(40)
     holes[3, 5] = np.nan
     np.save(tmp_path / "holes.npy", holes)

@@ -26,23 +26,30 @@ def stamps(out: Path) -> dict[str, int]:
     return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.npz")}
 
 
-def kill_in_the_middle(words: list[str], out: Path) -> None:
-    """SIGKILL as soon as a clip is finished and another one is being written."""
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+def heed_interrupts() -> None:
+    """A suite that runs in the background hands on that they are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ended_in_the_middle(words: list[str], out: Path, by: signal.Signals) -> tuple[int, str, str]:
+    """A signal as soon as a clip is finished and another one is being written: exit code, stdout, stderr."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
+    running = subprocess.Popen(words, preexec_fn=heed_interrupts, **pipes)
     until = time.monotonic() + 120
     while time.monotonic() < until and running.poll() is None:
         if list(out.glob("logs/clips/**/[!.]*.json")) and list(out.glob("**/.*tmp-*")):
             break
         time.sleep(0.001)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    running.send_signal(by)
+    said = running.communicate()
+    return running.returncode, *said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL does not exist on Windows")
 def test_a_killed_run_leaves_whole_files_and_resume_finishes_it(tmp_path: Path) -> None:
     files, out, straight = sources(tmp_path), tmp_path / "out", tmp_path / "straight"
     words = command("fit", *files, "--out", out, *SLOW)
-    kill_in_the_middle(words, out)
+    assert ended_in_the_middle(words, out, signal.SIGKILL)[0] == -signal.SIGKILL, "the run ended before it"
     done = {path.stem for path in out.glob("logs/clips/**/[!.]*.json")}
     assert 0 < len(done) < CLIPS and not (out / "report.json").exists()
     for path in out.rglob("walk*.npz"):
@@ -66,6 +73,14 @@ def test_a_killed_run_leaves_whole_files_and_resume_finishes_it(tmp_path: Path) 
     for name in after:  # clips that were fitted in another company differ by rounding
         with np.load(out / name) as one, np.load(straight / name) as other:
             assert np.allclose(one["joints"], other["joints"], atol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are interrupted otherwise on Windows")
+def test_ctrl_c_says_that_resume_goes_on(tmp_path: Path) -> None:
+    words = command("fit", *sources(tmp_path), "--out", tmp_path / "out", *SLOW)
+    code, said, errors = ended_in_the_middle(words, tmp_path / "out", signal.SIGINT)
+    assert code != 0 and "Traceback" not in errors
+    assert said.splitlines()[-1].startswith("Stopped by Ctrl-C") and "--resume" in said.splitlines()[-1]
 
 
 @pytest.fixture
