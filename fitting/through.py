@@ -39,13 +39,13 @@ class ThroughFit(MDM):
         preset: str = "quick",
         clips: int = 4,
         window: int = 32,
-        depth: int = 1,
         **kwargs: Any,
     ) -> None:
         """mesh_weights, preset: as of MeshLosses; clips: how many sentences of a batch are sampled; window: frames of
         each that are fitted. keep_weight: of the squared distance, in normalised features, to what the network that
-        training began with would predict at the same place of the sample; pace_weight: of pace_change against that,
-        without which the easiest foot that does not slip is that of a person who hardly moves. The rest is MDM's.
+        training began with would predict at the same place of the sample; pace_weight: of pace_change against what
+        that network samples from the same noise, without which the easiest foot that does not slip is that of a person
+        who hardly moves. The rest is MDM's.
 
         Raises InputError for numbers out of range, no network to begin with (init_from), a data set without 22 joints,
         and what MDM refuses.
@@ -60,7 +60,7 @@ class ThroughFit(MDM):
                 f"losses on the mesh need the 22 joints of humanml, not dataset {self.options['dataset']!r}"
             )
         self.mesh = MeshLosses(mesh_weights, preset)
-        self.kept = spaced_in_lambda(self.schedule, FEW)
+        self.levels = self.schedule.keep(spaced_in_lambda(self.schedule, FEW))
         self.beginning = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
 
     def training_step(self, batch: TextMotionBatch, batch_idx: int) -> Tensor:
@@ -68,32 +68,31 @@ class ThroughFit(MDM):
         loss = super().training_step(batch, batch_idx)
         seed = derived_seed(self.hparams.seed, MESH, self.trainer.fit_loop.epoch_loop.total_batch_idx)
         few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
-        found, wanted, strayed = self.sampled(few, noise[: len(few.mask)], seed)
-        joints = self._to_joints(found)
+        noise = noise[: len(few.mask)]
+        found, strayed = self.sampled(few, noise, seed)
+        joints, usual = self._to_joints(found), self._to_joints(self.usual(few, noise))
         terms = self.mesh(*self._window(joints, few.mask, seed))
         if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly
             terms["bones"] = bone_length_change(joints, few.mask)
-        anchors = {"keep": strayed, "pace": pace_change(joints, self._to_joints(wanted), few.mask)}
+        anchors = {"keep": strayed, "pace": pace_change(joints, usual, few.mask)}
         weighted = (getattr(self.hparams, f"{name}_weight") * value for name, value in anchors.items())
         total = (sum(weighted) + self.mesh.total(terms)).mean()
         values = {name: value.mean() for name, value in (terms | anchors).items()} | {"loss": total}
         self.log_dict({f"mesh/{name}": value for name, value in values.items()}, batch_size=len(found))
         return loss + total
 
-    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; what the network
-        that training began with predicts there; and how far two predictions stray from it, (clips,): the last, and one
-        of an earlier level, without which the sample's beginning would drift unseen.
+    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; and how far two
+        predictions stray from those of the network that training began with, (clips,): the last, and one of an earlier
+        level, without which the sample's beginning would drift unseen.
 
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
-        condition, strayed, wanted = self.condition(few), [], noise
-        levels = self.schedule.keep(self.kept[seed % self.hparams.depth :])
-        last, *earlier = levels.timesteps.tolist()
-        drawn = earlier[seed // self.hparams.depth % len(earlier)]
+        condition, strayed = self.condition(few), []
+        last, *earlier = self.levels.timesteps.tolist()
+        drawn = earlier[seed % len(earlier)]
 
         def denoise(x: Tensor, timestep: int) -> Tensor:
-            nonlocal wanted
             if timestep not in (last, drawn):
                 return self.predicted(self.denoiser, x, timestep, condition, follow=False)
             found = self.predicted(self.denoiser, x, timestep, condition, follow=True)
@@ -102,8 +101,18 @@ class ThroughFit(MDM):
             return found if timestep == last else found.detach()
 
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
-            found = dpm_solver(denoise, noise, levels)
-        return found, wanted, sum(strayed)
+            found = dpm_solver(denoise, noise, self.levels)
+        return found, sum(strayed)
+
+    def usual(self, few: TextMotionBatch, noise: Tensor) -> Tensor:
+        """What the network that training began with samples from this noise, normalised."""
+        condition = self.condition(few)
+        with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
+            return dpm_solver(
+                lambda x, timestep: self.predicted(self.beginning, x, timestep, condition, follow=False),
+                noise,
+                self.levels,
+            )
 
     def predicted(self, network: Denoiser, x: Tensor, timestep: int, condition: Condition, follow: bool) -> Tensor:
         """Predicted x_0 under the guidance that sampling has, where the network learned to go without its condition."""
@@ -128,14 +137,14 @@ class ThroughFit(MDM):
 
 
 def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, (clips,).
+    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, over all clips.
 
     Speeds over PACE frames: between neighbours jitter would pass for pace.
     """
     real = mask[:, PACE:, None]
     ways = (x[:, PACE:] - x[:, :-PACE] for x in (found, wanted))
     speeds = [weighted_mean((way.square().sum(-1) + 1e-12).sqrt(), real) for way in ways]
-    return (speeds[0] / speeds[1].clamp_min(1e-4) - 1).abs()
+    return (speeds[0].mean() / speeds[1].mean().clamp_min(1e-4) - 1).abs()
 
 
 def first(batch: TextMotionBatch, count: int) -> TextMotionBatch:
