@@ -40,7 +40,7 @@ def test_a_step_through_the_fit_moves_the_network_and_logs_every_term(name, tmp_
     assert "seqTransDecoder.layers.0.linear1.weight" in moved
     for term in ("slip", "bones", "keep", "pace", "loss"):
         first, second = map(float, losses(tmp_path, f"mesh/{term}").values())
-        assert second > 0 and (first < 1e-6) == (term in ("keep", "pace"))  # it begins as what it is held to
+        assert second > 0 and (first < 1e-5) == (term in ("keep", "pace"))  # it begins as what it is held to
 
 
 def test_a_run_through_the_fit_goes_on_as_if_unbroken(tmp_path):
