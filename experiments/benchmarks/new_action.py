@@ -118,6 +118,8 @@ def main() -> None:
     torch.set_num_threads(1)
     recogniser = Recogniser.load()
     judge = Judge(recogniser)
+    if args.out.exists():
+        parser.error(f"{args.out} holds an earlier run: name another folder with --out")
     data, run = write_clips(args.out), args.out / "run"
     began = time.perf_counter()
     options = {"--data.own": data, "--trainer.default_root_dir": run}
