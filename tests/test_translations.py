@@ -13,7 +13,7 @@ import pytest
 from tests.pages import Block, blocks, headings, links, prose
 from tests.runs import ROOT
 
-PAIRS = [("README.md", "README.zh-CN.md"), ("docs/start.md", "docs/start.zh-CN.md")]
+PAIRS = [(f"{page}.md", f"{page}.zh-CN.md") for page in ("README", "docs/start", "docs/commands")]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
