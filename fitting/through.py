@@ -137,7 +137,7 @@ class ThroughFit(MDM):
 
 
 def pace_change(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """By what share the mean speed of joints (clips, frames, J, 3) differs from that of the wanted ones, over all clips.
+    """By what share the mean speed of joints (clips, frames, J, 3) is off that of the wanted ones, over all clips.
 
     Speeds over PACE frames: between neighbours jitter would pass for pace.
     """
