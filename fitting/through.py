@@ -69,7 +69,9 @@ class ThroughFit(MDM):
         seed = derived_seed(self.hparams.seed, MESH, self.trainer.fit_loop.epoch_loop.total_batch_idx)
         few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
         noise = noise[: len(few.mask)]
+        self.denoiser.eval()  # whoever samples drops nothing out
         found, strayed = self.sampled(few, noise, seed)
+        self.denoiser.train()
         joints, usual = self._to_joints(found), self._to_joints(self.usual(few, noise))
         terms = self.mesh(*self._window(joints, few.mask, seed))
         if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,8 @@ def process(words: list[str], timeout: float = 300, **environment: str) -> subpr
 def report(folder: Path) -> dict:
     """report.json of an output folder."""
     return json.loads((folder / "report.json").read_text())
+
+
+def heed_interrupts() -> None:
+    """In a new process: Ctrl-C ends it, although a suite that runs in the background hands on that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs import FAST, command, fit, process, report, save_joints
+from tests.runs import FAST, command, fit, heed_interrupts, process, report, save_joints
 
 CLIPS = 6
 # OBJ is slow to write, so that the kill strikes in the middle of a clip.
@@ -24,11 +24,6 @@ def sources(folder: Path, frames: int = 12) -> list[Path]:
 def stamps(out: Path) -> dict[str, int]:
     """When each npz below a folder was written."""
     return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.npz")}
-
-
-def heed_interrupts() -> None:
-    """A suite that runs in the background hands on that they are ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended_in_the_middle(words: list[str], out: Path, by: signal.Signals) -> tuple[int, str, str]:

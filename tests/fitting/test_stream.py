@@ -22,7 +22,7 @@ from fitting.streaming import parse_frame
 from fitting.terms import Normal
 from models.body import BodyModel
 from models.errors import InputError
-from tests.runs import ROOT, command, keyed_joints
+from tests.runs import ROOT, command, heed_interrupts, keyed_joints
 
 SECOND = 20  # frames
 REAL = ("humanml3d/012314/new_joints.npy", "generated/sato/motion.npy", "generated/mdm_toolbox/results.npy")
@@ -250,9 +250,6 @@ def test_lines_through_real_pipes(stream: Stream, keyed: np.ndarray) -> None:
 
 
 def test_an_answer_comes_before_the_next_line_is_sent_over_a_real_socket(keyed: np.ndarray) -> None:
-    def heed_interrupts() -> None:  # a suite that runs in the background hands on that they are ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     words, options = command("stream", "--port", "0"), {"stderr": subprocess.PIPE, "text": True}
     server = subprocess.Popen(words, env=environment(), preexec_fn=heed_interrupts, **options)
     try:
