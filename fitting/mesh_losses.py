@@ -10,6 +10,7 @@ from torch import Tensor
 from models.skeleton import SMPL_PARENTS
 
 CREEP = 0.001  # m/s, so that the root of a mean square has no kink where feet are at rest
+CRAWL = 0.01  # m/s, as CREEP for the mean of speeds, whose every kink would be felt
 STEPS_OFF = 0.25  # m/s; slower feet slip, faster ones are about to step
 BEARING = 0.005  # metres: the lowest part of a sole bears, one that is so much higher a third of it
 STEADY = 1e-4  # metres, as CREEP for the lengths of bones
@@ -41,6 +42,15 @@ def foot_slip(soles: Tensor, weight: Tensor, fps: float) -> Tensor:
     """
     squared = (fps * soles.diff(dim=1)).square().sum(-1)
     return (weighted_mean(squared, weight) + CREEP**2).sqrt() - CREEP
+
+
+def skate(feet: Tensor, standing: Tensor, fps: float) -> Tensor:
+    """Mean speed in m/s at which standing foot joints move, of the motion as it was given to the fit.
+
+    feet (clips, frames, 2, 3), standing (clips, frames - 1, 2), 0 to 1: how surely each stands to the next frame.
+    """
+    speed = ((fps * feet.diff(dim=1)).square().sum(-1) + CRAWL**2).sqrt() - CRAWL
+    return weighted_mean(speed, standing)
 
 
 def penetration(heights: Tensor, mask: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from fitting.probes import Probes, probes_of
 from fitting.smplify3d import SMPLify3D
 from models.errors import InputError
 
-TERMS = ("slip", "penetration", "bones", "limits", "self_penetration", "jerk")
-OF_JOINTS = ("bones",)  # needs no fit
+TERMS = ("slip", "skate", "penetration", "bones", "limits", "self_penetration", "jerk")
+OF_JOINTS = ("skate", "bones")  # need no fit
 Fit = tuple[Tensor, Tensor, Tensor]  # thetas, betas, transl as fit_layer gives them
 
 
@@ -45,30 +45,36 @@ class MeshLosses:
         """
         with torch.autocast(joints.device.type, enabled=False):
             if set(self.weights) <= set(OF_JOINTS):
-                return {"bones": mesh_losses.bone_length_change(joints.float(), mask)}
+                return self.of_joints(joints.float(), mask, fps, floor)
             fit = fit_layer(joints, mask, fps, self.fitter)
             return self.of_fit(joints, fit, mask, fps, floor)
+
+    def of_joints(self, joints: Tensor, mask: Tensor, fps: float, floor: Tensor | None = None) -> dict[str, Tensor]:
+        """As __call__, but only the terms that need no fit."""
+        floor = _floor(joints, mask) if floor is None else floor
+        terms = {
+            "skate": lambda: mesh_losses.skate(joints[:, :, BALLS], _stands(joints, mask, fps, floor), fps),
+            "bones": lambda: mesh_losses.bone_length_change(joints, mask),
+        }
+        return {name: terms[name]() for name in self.weights if name in OF_JOINTS}
 
     def of_fit(
         self, joints: Tensor, fit: Fit, mask: Tensor, fps: float, floor: Tensor | None = None
     ) -> dict[str, Tensor]:
         """As __call__, of a fit to the joints that was made before."""
-        thetas, betas, transl = fit
-        probes, feet = self.probes.to(joints), joints.detach()[:, :, BALLS]
-        real = mask[..., None].expand(feet.shape[:3])
-        floor = floor_under(feet, real) if floor is None else floor
+        (thetas, betas, transl), probes = fit, self.probes.to(joints)
+        floor = _floor(joints, mask) if floor is None else floor
         points = probes(betas, thetas, transl)
-        stands = standing(feet, real, joints.new_full(floor.shape, fps), floor)
-        weight = mesh_losses.bearing(points.soles, stands, fps)
+        weight = mesh_losses.bearing(points.soles, _stands(joints, mask, fps, floor), fps)
         terms = {
             "slip": lambda: mesh_losses.foot_slip(points.soles, weight, fps),
             "penetration": lambda: mesh_losses.penetration(points.skin[..., 1] - self._ground(floor), mask),
-            "bones": lambda: mesh_losses.bone_length_change(joints, mask),
             "limits": lambda: mesh_losses.limit_excess(thetas, self.fitter.limits.to(thetas), mask),
             "self_penetration": lambda: mesh_losses.self_penetration(points.centres, probes.radii, probes.pairs, mask),
             "jerk": lambda: mesh_losses.jerk(probes.body.joints(betas, thetas, transl)[:, :, :22], mask, fps),
         }
-        return {name: terms[name]() for name in self.weights}
+        found = {name: terms[name]() for name in self.weights if name in terms}
+        return found | self.of_joints(joints, mask, fps, floor)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum (clips,)."""
@@ -79,3 +85,15 @@ class MeshLosses:
         body = self.fitter.body
         flat = body.rest_template[BALLS, 1].mean() - self.probes.body.v_template[:6, 1].min()
         return (floor - flat.to(floor))[:, None, None]
+
+
+def _floor(joints: Tensor, mask: Tensor) -> Tensor:
+    """Height (clips,) of the foot joints on the ground; no gradient."""
+    feet = joints.detach()[:, :, BALLS]
+    return floor_under(feet, mask[..., None].expand(feet.shape[:3]))
+
+
+def _stands(joints: Tensor, mask: Tensor, fps: float, floor: Tensor) -> Tensor:
+    """How surely each foot stands from a frame to the next, (clips, frames - 1, 2); no gradient."""
+    feet = joints.detach()[:, :, BALLS]
+    return standing(feet, mask[..., None].expand(feet.shape[:3]), joints.new_full(floor.shape, fps), floor)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fitting.contact import BALLS, floor_under
-from fitting.mesh_losses import bone_length_change, weighted_mean
+from fitting.mesh_losses import weighted_mean
 from fitting.mesh_objective import MeshLosses
 from models.errors import InputError
 from models.mdm.data import TextMotionBatch
@@ -74,8 +74,7 @@ class ThroughFit(MDM):
         self.denoiser.train()
         joints, usual = self._to_joints(found), self._to_joints(self.usual(few, noise))
         terms = self.mesh(*self._window(joints, few.mask, seed))
-        if "bones" in terms:  # they need no fit, so they are seen over whole clips: lengths drift slowly
-            terms["bones"] = bone_length_change(joints, few.mask)
+        terms |= self.mesh.of_joints(joints, few.mask, FPS["humanml"])  # whole clips where no fit is needed
         anchors = {"keep": strayed, "pace": pace_change(joints, usual, few.mask)}
         weighted = (getattr(self.hparams, f"{name}_weight") * value for name, value in anchors.items())
         total = (sum(weighted) + self.mesh.total(terms)).mean()

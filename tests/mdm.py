@@ -64,10 +64,13 @@ def golden_condition(file: dict[str, Tensor]) -> Condition:
 
 
 def small_network(**changes) -> Denoiser:
-    """Seven features, 16 wide, two layers, random weights, eval mode."""
+    """Seven features, 16 wide, two layers, random weights, also where a new network has zeros, eval mode."""
     torch.manual_seed(0)
     config = {"features": 7, "latent_dim": 16, "ff_size": 32, "layers": 2, "heads": 2, "actions": 5}
-    return Denoiser(DenoiserConfig(**(config | changes))).eval()
+    network = Denoiser(DenoiserConfig(**(config | changes))).eval()
+    if network.config.refine:
+        network.refine.out.reset_parameters()
+    return network
 
 
 def small_condition(config: DenoiserConfig, batch: int) -> Condition:

@@ -54,6 +54,7 @@ OURS: dict[str, Any] = {
     "words": 0,
     "frames_per_token": 1,
     "overlap": 0,
+    "refine": 0,
 }
 _TRUNKS = {"seqTransEncoder": "trans_enc", "seqTransDecoder": "trans_dec", "gru": "gru"}
 EXPECTED = "expected are MDM's weights, for example save/NAME/model000475000.pt"
@@ -173,6 +174,7 @@ def config_of(args: dict[str, Any]) -> DenoiserConfig:
         words=args["words"],
         frames_per_token=args["frames_per_token"],
         overlap=args["overlap"],
+        refine=args["refine"],
     )
 
 

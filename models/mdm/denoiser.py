@@ -32,7 +32,8 @@ class DenoiserConfig:
     the batch, as the reference's GRU was trained by mistake. words: how many words a network has numbers for that
     reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one. overlap: frames
     before and after its own of which a token speaks too; there it is averaged with its neighbour, without which motion
-    jumps from token to token.
+    jumps from token to token. refine: width of the convolutions over frames that correct what the layers say, 0 for
+    none: the layers compare few numbers a token, too few to say how fast a foot moves over the ground.
     Raises InputError for what no network exists for.
     """
 
@@ -57,6 +58,7 @@ class DenoiserConfig:
     words: int = 0
     frames_per_token: int = 1
     overlap: int = 0
+    refine: int = 0
 
     def __post_init__(self) -> None:
         if self.arch not in _TRUNKS:
@@ -67,6 +69,8 @@ class DenoiserConfig:
             raise InputError(f"BERT gives one embedding a token, which only trans_dec attends to, not {self.arch}")
         if min(self.latent_dim, self.ff_size, self.layers, self.heads, self.frames_per_token) < 1:
             raise InputError("latent_dim, ff_size, layers, heads and frames_per_token of a network are at least 1")
+        if self.refine < 0:
+            raise InputError(f"refine {self.refine} is a width: 0 for no convolutions, or above")
         if not 0 <= 2 * self.overlap <= self.frames_per_token:
             raise InputError(
                 f"overlap {self.overlap} is at least 0 and at most half of frames_per_token {self.frames_per_token}"
@@ -143,6 +147,31 @@ def _goal_network(width: int, layers: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4 * len(GOALS), width), *hidden)
 
 
+class _Refiner(nn.Module):
+    """Corrects predicted motion (batch, frames, features) by what it is in the frames around, six to either side.
+
+    At first it changes nothing, so a trained network may get one.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        width = config.refine
+        self.into = nn.Linear(config.features, width)
+        self.time = nn.Linear(config.latent_dim, width)
+        self.over = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(3))
+        self.out = nn.Linear(width, config.features)
+        nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
+
+    def forward(self, motion: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
+        """time (batch, 1, latent_dim) as embedded; mask (batch, frames): what is padding is as if it were not there."""
+        hidden = self.into(motion) + self.time(time)
+        for layer in self.over:
+            seen = nn.functional.gelu(hidden)
+            seen = seen if mask is None else seen * mask[..., None]
+            hidden = hidden + layer(seen.mT).mT
+        return motion + self.out(nn.functional.gelu(hidden))
+
+
 class Denoiser(nn.Module):
     """x_t, t, condition -> x_0. See DenoiserConfig for the variants."""
 
@@ -166,6 +195,8 @@ class Denoiser(nn.Module):
         self.add_module(name, build(config))
         spoken = token + 2 * config.features * config.overlap
         self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, spoken)})
+        if config.refine:
+            self.refine = _Refiner(config)
 
     def forward(
         self, x: Tensor, timesteps: Tensor, condition: Condition = Condition(), keep: Tensor | None = None
@@ -188,7 +219,8 @@ class Denoiser(nn.Module):
         found = spoken.unflatten(2, (-1, x.shape[-1]))
         if self.config.overlap:
             found = met(found, self.config.overlap, self._empty(condition))
-        return found.flatten(1, 2)[:, -x.shape[1] :]
+        found = found.flatten(1, 2)[:, -x.shape[1] :]
+        return self.refine(found, time, condition.mask) if self.config.refine else found
 
     def _embed_condition(self, condition: Condition, keep: Tensor | None) -> Tensor | float:
         """Embedding (batch, tokens, width) of text or action. Without a text it is what dropping leaves."""

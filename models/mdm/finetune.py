@@ -14,8 +14,9 @@ from models.mdm.checkpoint import DEFAULTS, OURS, config_of, load_checkpoint
 from models.mdm.denoiser import Denoiser
 from models.mdm.normalization import Statistics
 
-# What may be another in a fine-tuning than in the training before: no weight has its shape or meaning from it.
-FREE = {"dropout", "condition_drop", "mask_frames", "time_token", "context_len", "pred_len"}
+# What may be another in a fine-tuning than in the training before: no weight has its shape or meaning from it, or, of
+# `refine`, what comes new changes nothing at first.
+FREE = {"dropout", "condition_drop", "mask_frames", "time_token", "context_len", "pred_len", "refine"}
 
 
 def start_from(path: str | Path, options: dict[str, Any]) -> tuple[Denoiser, dict[str, Any]]:
@@ -27,13 +28,15 @@ def start_from(path: str | Path, options: dict[str, Any]) -> tuple[Denoiser, dic
     complete = {name: checkpoint.args[name] for name in DEFAULTS | OURS} | options
     config, own = config_of(complete), checkpoint.denoiser.config
     others = {name: value for name, value in asdict(config).items() if value != getattr(own, name) and name not in FREE}
+    if own.refine not in (0, config.refine):
+        others["refine"] = config.refine
     if others:
         wrong = ", ".join(f"{name} is {getattr(own, name)} there, {value} here" for name, value in others.items())
         raise InputError(
             f"init_from {path}: {wrong}. Options that are left out are taken from the args.json beside the weights"
         )
     network = Denoiser(config)
-    network.load_state_dict(checkpoint.denoiser.state_dict())
+    network.load_state_dict(checkpoint.denoiser.state_dict(), strict=config.refine == own.refine)
     return network, complete
 
 

@@ -43,6 +43,7 @@ def losses() -> dict:
     weight = torch.rand(2, 5, 2, 3, generator=torch.Generator().manual_seed(1)).double() * REAL[:, 1:, None, None]
     return {
         "slip": (partial(mesh_losses.foot_slip, weight=weight, fps=FPS), random(2, 6, 2, 3, 3) * 0.02),
+        "skate": (partial(mesh_losses.skate, standing=weight[..., 0], fps=FPS), random(2, 6, 2, 3) * 0.02),
         "penetration": (partial(mesh_losses.penetration, mask=REAL), random(2, 6, 5)),
         "bones": (partial(mesh_losses.bone_length_change, mask=REAL), random(2, 6, 22, 3)),
         "limits": (partial(mesh_losses.limit_excess, limits=PosePrior.load().limits, mask=REAL), random(2, 6, 24, 3)),

@@ -32,6 +32,7 @@ SMALL = {
     "gru_over_batch": {"arch": "gru", "gru_over_batch": True},
     "action": {"condition": "action"},
     "overlap": {"frames_per_token": 2, "overlap": 1},
+    "refine": {"refine": 5},
 }
 FULL_SIZE = {
     "humanml_trans_enc_512": {},
@@ -153,14 +154,23 @@ def test_of_a_jump_between_two_tokens_a_ramp_is_left(overlap):
     torch.testing.assert_close(found, wanted[:, None].expand(12, 5))
 
 
-def test_tokens_of_padding_say_nothing_of_others():
+@pytest.mark.parametrize("options", [{"frames_per_token": 2, "overlap": 1}, {"refine": 5}])
+def test_padding_says_nothing_of_others(options):
     """A batch's longest clip decides how much padding there is; a clip is the same in any batch."""
-    network = small_network(frames_per_token=2, overlap=1, mask_frames=True)
+    network = small_network(**options, mask_frames=True)
     x, t = torch.randn(1, 8, 7), torch.tensor([40])
     with torch.no_grad():
         alone = network(x[:, :4], t, Condition(mask=torch.ones(1, 4, dtype=torch.bool)))
         padded = network(x, t, Condition(mask=(torch.arange(8) < 4)[None]))
     torch.testing.assert_close(padded[:, :4], alone, rtol=0, atol=1e-5)
+
+
+def test_a_refined_frame_hears_of_six_to_either_side():
+    network = small_network(refine=5)
+    motion = torch.randn(1, 20, 7).requires_grad_()
+    found = network.refine(motion, torch.randn(1, 1, network.config.latent_dim), None)
+    (heard,) = torch.autograd.grad(found[0, 10].sum(), motion)
+    assert heard[0].any(1).nonzero()[:, 0].tolist() == list(range(4, 17))
 
 
 def test_with_and_without_gradients_is_the_same():
@@ -207,6 +217,7 @@ def test_sinusoids():
         ({"text_encoder": "bert"}, "trans_dec"),
         ({"latent_dim": 30, "heads": 4}, "30"),
         ({"heads": 0}, "at least 1"),
+        ({"refine": -1}, "refine -1 is a width"),
         ({"frames_per_token": 4, "overlap": 3}, "overlap 3 .* half of frames_per_token 4"),
     ],
 )

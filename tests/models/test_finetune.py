@@ -55,6 +55,19 @@ def test_options_of_another_network_are_named(tmp_path):
     assert denoiser.config.mask_frames and denoiser.config.condition_drop == 0.2 and options["diffusion_steps"] == 10
 
 
+def test_a_network_may_get_convolutions_that_change_nothing_at_first(tmp_path):
+    path, x = saved(tmp_path), torch.randn(2, 6, 263)
+    plain, (refined, options) = load_checkpoint(path).denoiser, start_from(path, {"refine": 5})
+    condition = small_condition(plain.config, 2)
+    assert options["refine"] == 5
+    assert torch.equal(*(net.eval()(x, torch.tensor([3, 9]), condition) for net in (plain, refined)))
+    refined.refine.out.reset_parameters()
+    save_checkpoint(path, refined, options)
+    assert torch.equal(start_from(path, {})[0].refine.out.weight, refined.refine.out.weight)
+    with pytest.raises(InputError, match="refine is 5 there, 6 here"):
+        start_from(path, {"refine": 6})
+
+
 def test_missing_weights_are_named(tmp_path):
     path = saved(tmp_path)
     state = torch.load(path, weights_only=True)
