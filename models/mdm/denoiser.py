@@ -32,8 +32,8 @@ class DenoiserConfig:
     the batch, as the reference's GRU was trained by mistake. words: how many words a network has numbers for that
     reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one. overlap: frames
     before and after its own of which a token speaks too; there it is averaged with its neighbour, without which motion
-    jumps from token to token. refine: width of the convolutions over frames that correct what the layers say, 0 for
-    none: the layers compare few numbers a token, too few to say how fast a foot moves over the ground.
+    jumps from token to token. refine: width of convolutions over frames that correct what the layers say, 0 for none;
+    they see how far a foot moves from frame to frame.
     Raises InputError for what no network exists for.
     """
 
