@@ -119,11 +119,11 @@ class ThroughFit(MDM):
         """Predicted x_0 under the guidance that sampling has, where the network learned to go without its condition."""
         timesteps = torch.full((len(x),), timestep, device=x.device)
         with torch.set_grad_enabled(follow):
-            given = network(x, timesteps, condition)
-            if network.config.condition == "none" or network.config.condition_drop == 0:
-                return given
-            plain = network(x, timesteps, condition, x.new_zeros(len(x)))
-            return plain + GUIDANCE * (given - plain)
+            found = network.rough(x, timesteps, condition)
+            if network.config.condition != "none" and network.config.condition_drop > 0:
+                plain = network.rough(x, timesteps, condition, x.new_zeros(len(x)))
+                found = plain + GUIDANCE * (found - plain)
+            return network.refined(found, timesteps, condition)
 
     def _window(self, joints: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
         """Joints (clips, window, 22, 3) somewhere in each clip, their mask, their rate, and the whole clips' floor."""

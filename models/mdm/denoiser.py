@@ -207,6 +207,16 @@ class Denoiser(nn.Module):
         action, 0 = without (the embedding is multiplied by it; goals and prefix stay); None = all with.
         Raises InputError where the condition does not fit the network.
         """
+        return self.refined(self.rough(x, timesteps, condition, keep), timesteps, condition)
+
+    def refined(self, motion: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Predicted motion, corrected by the convolutions over frames where the network has them."""
+        if not self.config.refine:
+            return motion
+        return self.refine(motion, self.embed_timestep(timesteps), condition.mask)
+
+    def rough(self, x: Tensor, timesteps: Tensor, condition: Condition, keep: Tensor | None = None) -> Tensor:
+        """As forward, not refined: guidance is of this, so that what it adds is refined too."""
         self._check(x, condition)
         time = self.embed_timestep(timesteps)
         if condition.goals is not None:
@@ -219,8 +229,7 @@ class Denoiser(nn.Module):
         found = spoken.unflatten(2, (-1, x.shape[-1]))
         if self.config.overlap:
             found = met(found, self.config.overlap, self._empty(condition))
-        found = found.flatten(1, 2)[:, -x.shape[1] :]
-        return self.refine(found, time, condition.mask) if self.config.refine else found
+        return found.flatten(1, 2)[:, -x.shape[1] :]
 
     def _embed_condition(self, condition: Condition, keep: Tensor | None) -> Tensor | float:
         """Embedding (batch, tokens, width) of text or action. Without a text it is what dropping leaves."""

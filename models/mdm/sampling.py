@@ -59,12 +59,12 @@ def guided(
         timesteps = torch.full((len(x),), timestep, device=x.device)
         keep = torch.cat((x.new_ones(len(x)), x.new_zeros(len(x))))
         if denoiser.config.gru_over_batch:  # it would carry the one half over into the other
-            halves = [denoiser(x, timesteps, condition, part) for part in keep.chunk(2)]
+            halves = [denoiser.rough(x, timesteps, condition, part) for part in keep.chunk(2)]
         else:
-            halves = denoiser(torch.cat((x, x)), timesteps.repeat(2), doubled, keep).chunk(2)
+            halves = denoiser.rough(torch.cat((x, x)), timesteps.repeat(2), doubled, keep).chunk(2)
         conditional, unconditional = halves
         weight = scale[:, None, None] if isinstance(scale, Tensor) else scale
-        return unconditional + weight * (conditional - unconditional)
+        return denoiser.refined(unconditional + weight * (conditional - unconditional), timesteps, condition)
 
     return denoise
 
