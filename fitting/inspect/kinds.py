@@ -167,6 +167,7 @@ ARGS = {
     "context_len": ("", "frames of prefix that the model continues (DiP)"),
     "pred_len": ("", "frames that it adds at a time (DiP)"),
     "pos_embed_max_len": ("", "longest sequence"),
+    "refine": ("", "width of convolutions over frames behind the layers (thetafit's own); 0: none"),
 }
 RUN = {
     "clips": ("", "one entry a clip: name, source, status, errors, files (docs/metrics.md)"),
