@@ -56,7 +56,8 @@ class MeshGuidance:
         joints = features_to_joints(features)
         mask = joints.new_ones(joints.shape[:2], dtype=torch.bool)
         terms = self.losses(joints, mask, FPS["humanml"])
-        steps = (self.losses.weights[name] * polyak_step(term, features) for name, term in terms.items())
+        shares = {name: weight for name, weight in self.losses.weights.items() if weight}
+        steps = (weight * polyak_step(terms[name], features) for name, weight in shares.items())
         return self.statistics.normalize(features.detach() - self.scale * sum(steps)).to(clean)
 
 

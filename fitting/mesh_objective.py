@@ -5,6 +5,7 @@ terms = losses(joints, mask, fps=20.0)  # each (clips,), differentiable by the j
 losses.total(terms).sum().backward()
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -23,18 +24,19 @@ Fit = tuple[Tensor, Tensor, Tensor]  # thetas, betas, transl as fit_layer gives 
 
 
 class MeshLosses:
-    """Terms by name, those of `weights` that are not 0; see the functions of fitting/mesh_losses.py."""
+    """Terms by name, those of `weights`; see the functions of fitting/mesh_losses.py."""
 
     def __init__(self, weights: Mapping[str, float], preset: str = "quick") -> None:
-        """weights: of TERMS; preset: of the fit. `quick` leaves feet where the joints have them, so that slip shows.
+        """weights: of TERMS, 0 for one that is only looked at; preset: of the fit. `quick` leaves feet where the joints
+        have them, so that slip shows.
 
-        Raises InputError for other names, negative weights and no weight.
+        Raises InputError for other names, weights below 0 or not finite, and none above 0.
         """
         if unknown := sorted(set(weights) - set(TERMS)):
             raise InputError(f"unknown losses on the mesh {', '.join(unknown)}; known are {', '.join(TERMS)}")
-        if not any(weights.values()) or min(weights.values()) < 0:
+        if not any(weights.values()) or not all(0 <= weight < math.inf for weight in weights.values()):
             raise InputError(f"weights of losses on the mesh are {dict(weights)}; expected: 0 or more, one above 0")
-        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.weights = dict(weights)
         self.fitter = SMPLify3D(preset=preset)
         self.probes: Probes = probes_of(self.fitter.body)
 
@@ -78,7 +80,7 @@ class MeshLosses:
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum (clips,)."""
-        return sum(self.weights[name] * value for name, value in terms.items())
+        return sum(weight * terms[name] for name, weight in self.weights.items() if weight)
 
     def _ground(self, floor: Tensor) -> Tensor:
         """The height of the ground (clips, 1, 1) under a flat sole whose foot joint is as high as `floor` (clips,)."""

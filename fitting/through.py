@@ -1,12 +1,14 @@
 """Training MDM through the fit: losses on the mesh of the motion that it samples, beside the diffusion loss.
 
-A few sentences of each batch are sampled as `thetafit generate` does it, and a window of each motion goes features ->
-joints -> fit -> mesh -> losses, whose gradient comes all the way back into the last evaluation of the network
-(fitting/mesh_objective.py). What was predicted earlier in a sample is taken as given. Source of that cut: Clark et al.,
-Directly Fine-Tuning Diffusion Models on Differentiable Rewards, 2024 (DRaFT-K, here K = 1).
+A few sentences of each batch are sampled in ten guided levels, as `thetafit generate` does it with a model that reads
+words, and a window of each motion goes features -> joints -> fit -> mesh -> losses, whose gradient comes all the way
+back into the last evaluation of the network (fitting/mesh_objective.py). What was predicted earlier in a sample is
+taken as given. Source of that cut: Clark et al., Directly Fine-Tuning Diffusion Models on Differentiable Rewards, 2024
+(DRaFT-K, here K = 1).
 """
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -47,12 +49,15 @@ class ThroughFit(MDM):
         that network samples from the same noise, without which the easiest foot that does not slip is that of a person
         who hardly moves. The rest is MDM's.
 
-        Raises InputError for numbers out of range, no network to begin with (init_from), a data set without 22 joints,
-        and what MDM refuses.
+        Raises InputError for no clip, a window below 4, weights below 0 or not finite, no network to begin with
+        (init_from), a data set without 22 joints, and what MDM refuses.
         """
         super().__init__(**kwargs)
         if clips < 1 or window < 4:
             raise InputError(f"clips {clips} is at least 1, window {window} at least 4")
+        for name, weight in {"keep_weight": keep_weight, "pace_weight": pace_weight}.items():
+            if not 0 <= weight < math.inf:
+                raise InputError(f"{name} {weight:g} is a weight: 0 or more, such as 10")
         if self.hparams.init_from is None:
             raise InputError("training through the fit tunes a model that samples already: give its weights, init_from")
         if self.options["dataset"] != "humanml":

@@ -69,6 +69,8 @@ def test_a_run_through_the_fit_goes_on_as_if_unbroken(tmp_path):
         (["--model.clips", 0], "clips 0 is at least 1"),
         (["--model.init_from", "null"], "init_from"),
         (["--model.mesh_weights", "{slid: 1}"], "slid; known are slip"),
+        (["--model.mesh_weights", "{slip: .nan}"], "expected: 0 or more"),
+        (["--model.pace_weight", -1], "pace_weight -1 is a weight"),
         (["--model.preset", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
