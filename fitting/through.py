@@ -75,9 +75,10 @@ class ThroughFit(MDM):
         few, noise = first(batch, self.hparams.clips), self._draw(batch.motion, seed)[2]
         noise = noise[: len(few.mask)]
         self.denoiser.eval()  # whoever samples drops nothing out
-        found, strayed = self.sampled(few, noise, seed)
+        found, last, strayed = self.sampled(few, noise, seed)
         self.denoiser.train()
-        joints, usual = self._to_joints(found), self._to_joints(self.usual(few, noise))
+        joints = self._to_joints(found)
+        usual = self._to_joints(last if self.refines else self.usual(few, noise))
         terms = self.mesh(*self._window(joints, few.mask, seed))
         terms |= self.mesh.of_joints(joints, few.mask, FPS["humanml"])  # whole clips where no fit is needed
         anchors = {"keep": strayed, "pace": pace_change(joints, usual, few.mask)}
@@ -87,14 +88,20 @@ class ThroughFit(MDM):
         self.log_dict({f"mesh/{name}": value for name, value in values.items()}, batch_size=len(found))
         return loss + total
 
-    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; and how far two
-        predictions stray from those of the network that training began with, (clips,): the last, and one of an earlier
-        level, without which the sample's beginning would drift unseen.
+    @property
+    def refines(self) -> bool:
+        """Whether only what acts at the last level is trained: then samples come there as they always did."""
+        trained = [name for name, parameter in self.denoiser.named_parameters() if parameter.requires_grad]
+        return all(name.startswith("refine.") for name in trained)
+
+    def sampled(self, few: TextMotionBatch, noise: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Motion sampled from noise, normalised, with the gradient of the network's last evaluation; what the network
+        that training began with predicts there; and how far two predictions stray from that network's, (clips,): the
+        last, and one of an earlier level, without which the sample's beginning would drift unseen.
 
         In single precision: bfloat16 rounds positions to millimetres, feet that slide at 0.04 m/s.
         """
-        condition, strayed = self.condition(few), []
+        condition, wanted, strayed = self.condition(few), [], []
         last, *earlier = self.levels.timesteps.tolist()
         drawn = earlier[seed % len(earlier)]
 
@@ -102,13 +109,13 @@ class ThroughFit(MDM):
             if timestep not in (last, drawn):
                 return self.predicted(self.denoiser, x, timestep, condition, follow=False)
             found = self.predicted(self.denoiser, x, timestep, condition, follow=True)
-            wanted = self.predicted(self.beginning, x, timestep, condition, follow=False)
-            strayed.append(masked_l2(found, wanted, few.mask))
+            wanted.append(self.predicted(self.beginning, x, timestep, condition, follow=False))
+            strayed.append(masked_l2(found, wanted[-1], few.mask))
             return found if timestep == last else found.detach()
 
         with plain_attention(self.device), torch.autocast(self.device.type, enabled=False):
             found = dpm_solver(denoise, noise, self.levels)
-        return found, sum(strayed)
+        return found, wanted[-1], sum(strayed)
 
     def usual(self, few: TextMotionBatch, noise: Tensor) -> Tensor:
         """What the network that training began with samples from this noise, normalised."""

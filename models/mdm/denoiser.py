@@ -32,8 +32,8 @@ class DenoiserConfig:
     the batch, as the reference's GRU was trained by mistake. words: how many words a network has numbers for that
     reads sentences itself (text_encoder "words"). frames_per_token: frames that attention sees as one. overlap: frames
     before and after its own of which a token speaks too; there it is averaged with its neighbour, without which motion
-    jumps from token to token. refine: width of convolutions over frames that correct what the layers say, 0 for none;
-    they see how far a foot moves from frame to frame.
+    jumps from token to token. refine: width of convolutions over frames that correct what the layers say last, 0 for
+    none; they see how far a foot moves from frame to frame.
     Raises InputError for what no network exists for.
     """
 
@@ -148,7 +148,7 @@ def _goal_network(width: int, layers: int) -> nn.Sequential:
 
 
 class _Refiner(nn.Module):
-    """Corrects predicted motion (batch, frames, features) by what it is in the frames around, six to either side.
+    """Corrects motion (batch, frames, features) by what it is in the frames around, six to either side.
 
     At first it changes nothing, so a trained network may get one.
     """
@@ -157,14 +157,13 @@ class _Refiner(nn.Module):
         super().__init__()
         width = config.refine
         self.into = nn.Linear(config.features, width)
-        self.time = nn.Linear(config.latent_dim, width)
         self.over = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(3))
         self.out = nn.Linear(width, config.features)
         nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
 
-    def forward(self, motion: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
-        """time (batch, 1, latent_dim) as embedded; mask (batch, frames): what is padding is as if it were not there."""
-        hidden = self.into(motion) + self.time(time)
+    def forward(self, motion: Tensor, mask: Tensor | None) -> Tensor:
+        """mask (batch, frames): what is padding is as if it were not there."""
+        hidden = self.into(motion)
         for layer in self.over:
             seen = nn.functional.gelu(hidden)
             seen = seen if mask is None else seen * mask[..., None]
@@ -210,10 +209,13 @@ class Denoiser(nn.Module):
         return self.refined(self.rough(x, timesteps, condition, keep), timesteps, condition)
 
     def refined(self, motion: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Predicted motion, corrected by the convolutions over frames where the network has them."""
+        """Predicted motion, at timestep 0 corrected by the convolutions over frames, where the network has them.
+
+        Corrected earlier too, samples would go astray: what is done to each of ten predictions adds up.
+        """
         if not self.config.refine:
             return motion
-        return self.refine(motion, self.embed_timestep(timesteps), condition.mask)
+        return torch.where(timesteps[:, None, None] == 0, self.refine(motion, condition.mask), motion)
 
     def rough(self, x: Tensor, timesteps: Tensor, condition: Condition, keep: Tensor | None = None) -> Tensor:
         """As forward, not refined: guidance is of this, so that what it adds is refined too."""

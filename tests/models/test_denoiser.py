@@ -103,10 +103,10 @@ def test_batched_guidance_equals_two_calls(name):
     condition = small_condition(network.config, 4)
     x, scale = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(2)), torch.tensor([0.0, 1.0, 2.5, 7.5])
     with torch.no_grad():
-        time = torch.full((4,), 9)
+        time = torch.zeros(4, dtype=torch.long)
         first, second = (network.rough(x, time, condition, k) for k in (torch.ones(4), torch.zeros(4)))
         wanted = network.refined(second + scale[:, None, None] * (first - second), time, condition)
-    found = guided(network, condition, scale)(x, 9)
+    found = guided(network, condition, scale)(x, 0)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     assert (first - second).abs().max() > 1e-3
 
@@ -160,17 +160,18 @@ def test_of_a_jump_between_two_tokens_a_ramp_is_left(overlap):
 def test_padding_says_nothing_of_others(options):
     """A batch's longest clip decides how much padding there is; a clip is the same in any batch."""
     network = small_network(**options, mask_frames=True)
-    x, t = torch.randn(1, 8, 7), torch.tensor([40])
+    x, t = torch.randn(1, 8, 7), torch.tensor([0])
     with torch.no_grad():
         alone = network(x[:, :4], t, Condition(mask=torch.ones(1, 4, dtype=torch.bool)))
         padded = network(x, t, Condition(mask=(torch.arange(8) < 4)[None]))
     torch.testing.assert_close(padded[:, :4], alone, rtol=0, atol=1e-5)
 
 
-def test_a_refined_frame_hears_of_six_to_either_side():
+def test_what_is_said_last_is_refined_by_six_frames_to_either_side():
     network = small_network(refine=5)
-    motion = torch.randn(1, 20, 7).requires_grad_()
-    found = network.refine(motion, torch.randn(1, 1, network.config.latent_dim), None)
+    motion = torch.randn(2, 20, 7).requires_grad_()
+    found = network.refined(motion, torch.tensor([0, 1]), Condition())
+    assert torch.equal(found[1], motion[1]) and not torch.allclose(found[0], motion[0], atol=0.01)
     (heard,) = torch.autograd.grad(found[0, 10].sum(), motion)
     assert heard[0].any(1).nonzero()[:, 0].tolist() == list(range(4, 17))
 
