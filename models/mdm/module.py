@@ -122,6 +122,11 @@ class MDM(LightningModule):
         if rank < 0 or (rank and freeze):
             raise InputError(f"lora_rank {rank}: at least 0, and with adapters all else is frozen: leave out `freeze`")
         freeze_parts(self.denoiser, freeze)
+        if rank and self.denoiser.config.refine and not self.denoiser.refine.out.weight.any():
+            raise InputError(
+                "lora_rank freezes all but adapters, so the convolutions of `refine`, which begin with nothing, would stay "
+                "so: leave out one of the two"
+            )
         if rank:
             add_adapters(self.denoiser, rank, alpha, layers)
 

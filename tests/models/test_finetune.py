@@ -66,6 +66,9 @@ def test_a_network_may_get_convolutions_that_change_nothing_at_first(tmp_path):
     assert torch.equal(start_from(path, {})[0].refine.out.weight, refined.refine.out.weight)
     with pytest.raises(InputError, match="refine is 5 there, 6 here"):
         start_from(path, {"refine": 6})
+    assert MDM(init_from=str(path), lora_rank=1).denoiser.config.refine == 5
+    with pytest.raises(InputError, match="would stay so: leave out one"):
+        MDM(OPTIONS | {"refine": 5}, lora_rank=1)
 
 
 def test_missing_weights_are_named(tmp_path):
