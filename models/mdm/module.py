@@ -124,8 +124,8 @@ class MDM(LightningModule):
         freeze_parts(self.denoiser, freeze)
         if rank and self.denoiser.config.refine and not self.denoiser.refine.out.weight.any():
             raise InputError(
-                "lora_rank freezes all but adapters, so the convolutions of `refine`, which begin with nothing, would stay "
-                "so: leave out one of the two"
+                "lora_rank freezes all but adapters, so the convolutions of `refine`, which begin with nothing, "
+                "would stay so: leave out one of the two"
             )
         if rank:
             add_adapters(self.denoiser, rank, alpha, layers)
