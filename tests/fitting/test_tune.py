@@ -70,6 +70,20 @@ def test_a_run_lowers_the_error_and_its_preset_is_taken(tmp_path):
     assert thetafit(["fit", str(source), "--out", "out", "--preset", "run/tuned.yaml", "--formats", "npz"]) == 0
 
 
+def test_runs_of_a_sweep_have_a_folder_each(monkeypatch, capsys):
+    """W&B's agent starts them with one command; a second run in a folder is refused, and what is there stays."""
+    run = ("--trainer.default_root_dir=run", "--data.steps=1", "--trainer.val_check_interval=1")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    for number in ("one", "two"):
+        monkeypatch.setenv("WANDB_RUN_ID", number)
+        assert fit(*TINY, *run) == 0
+        assert [len([*Path("run", name).glob("logs/*/metrics.csv")]) for name in ("one", number)] == [1, 1]
+    before = Path("run/two/config.yaml").stat().st_mtime_ns
+    assert fit(*TINY, *run) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert Path("run/two/config.yaml").stat().st_mtime_ns == before
+
+
 def test_what_is_not_learned_stays():
     run = ("--trainer.default_root_dir=run", "--data.val_keyed=0", "--data.steps=1", "--trainer.val_check_interval=1")
     assert fit(*TINY, *run, "--model.learn=[means]", "--model.lr=0.001") == 0
@@ -87,6 +101,7 @@ def test_what_is_not_learned_stays():
         (["--data.frames=1000"], "at most 100"),
         (["--data.train=[short.npz]", "--data.keyed=0", "--data.val_keyed=0"], "12 frames"),
         (["--data.up=x"], "up"),
+        (["--data.train=[short.npz]", "--data.up=z", "--data.frames=10"], "stands along z, read with z up"),
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
         (["--model.preset=sloppy"], "sloppy"),
