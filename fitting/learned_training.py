@@ -127,6 +127,7 @@ class KnownData(LightningDataModule):
         Raises InputError for numbers below one and less crops than a batch.
         """
         super().__init__()
+        self.save_hyperparameters(logger=False)
         if min(takes + variations, frames, batch_size) < 1 or min(max(count, noisy), held_out) < batch_size:
             raise InputError(
                 f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "

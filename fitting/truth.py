@@ -150,7 +150,7 @@ class TruthData(LightningDataModule):
     shorter than a window, besides;
     up: axis of the files that points up, "y" (a fit's npz, AIST++) or "z" (AMASS); frames, clips: of a batch; steps:
     batches of an epoch; noise: metres, the largest deviation of noise on the joints of half the windows. Without val
-    files or performances the training's clips are validated on.
+    files or performances the training's clips are validated on. body: that of the model.
     """
 
     def __init__(
@@ -169,6 +169,9 @@ class TruthData(LightningDataModule):
     ):
         """Raises InputError where there is nothing to train on, and for numbers that are too small."""
         super().__init__()
+        self.save_hyperparameters(logger=False)
+        if min(keyed, val_keyed) < 0:
+            raise InputError(f"keyed {keyed}, val_keyed {val_keyed}: numbers of performances, at least 0")
         if not train and not keyed:
             raise InputError("nothing to tune on: give files, --data.train '[a.npz, b.npz]', or --data.keyed 40")
         if min(clips, steps) < 1 or frames < 8 or noise < 0 or up not in ("y", "z"):

@@ -18,10 +18,11 @@ from fitting.runner import guarded
 from fitting.smplify3d import SMPLify3D
 from fitting.truth import TruthData, clip_of, in_mirror, keyed_truth, read_truth, stood_up
 from fitting.tune import mean_errors_mm
-from models.body import BodyModel
+from models.body import EMBEDDED, BodyModel
 from models.errors import InputError
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from tests.runs import ROOT, save_joints
+from tests.wandb_runs import USED, offline_runs
 
 FOLDER = ROOT / "experiments" / "fitter"
 TINY = ("--data.keyed=1", "--data.val_keyed=1", "--data.frames=10", "--data.clips=1", "--model.preset=quick")
@@ -87,6 +88,10 @@ def test_what_is_not_learned_stays():
         (["--data.frames=1000"], "at most 100"),
         (["--data.train=[short.npz]", "--data.keyed=0", "--data.val_keyed=0"], "12 frames"),
         (["--data.up=x"], "up"),
+        (["--data.keyed=-1"], "keyed -1"),
+        (["--data.val_keyed=-1"], "val_keyed -1"),
+        ([*TINY, "--data.steps=1"], "--trainer.val_check_interval 1"),
+        ([*TINY, f"--data.body={EMBEDDED}"], "--model.body None and --data.body"),
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
         (["--model.preset=sloppy"], "sloppy"),
@@ -98,6 +103,30 @@ def test_what_cannot_be_tuned_is_named(options, word, capsys):
     np.savez("short.npz", poses=poses, trans=trans, mocap_framerate=20.0)
     assert fit("--trainer.default_root_dir=run", *options) == 2
     assert word in capsys.readouterr().err
+
+
+def test_a_preset_of_a_run_before_does_not_stay(tmp_path, capsys):
+    """A step so small that nothing is won leaves no preset, whatever lay there."""
+    for name in ("tuned.yaml", "tuned_prior.npz"):
+        (tmp_path / name).touch()
+    run = (f"--trainer.default_root_dir={tmp_path}", "--data.steps=1", "--trainer.val_check_interval=1")
+    assert fit(*TINY, *run, "--model.lr=1e-300") == 0
+    assert "there is no tuned.yaml" in capsys.readouterr().out and not list(tmp_path.glob("tuned*"))
+
+
+def test_wandb_has_the_curves_the_preset_and_the_data(tmp_path):
+    """Read back from the files of an offline run that learns from a file."""
+    clip = keyed_truth(0)
+    arrays = {"poses": clip.thetas[0].flatten(1), "trans": clip.transl[0], "betas": clip.betas[0]}
+    np.savez(tmp_path / "mine.npz", **arrays, mocap_framerate=20.0)
+    data = (f"--data.train=[{tmp_path / 'mine.npz'}]", "--data.keyed=0", "--data.val_keyed=0", *TINY[2:])
+    run = ("--trainer.default_root_dir=run", "--data.steps=1", "--trainer.val_check_interval=1")
+    assert fit(*data, *run, "--model.lr=0.001", "--trainer.logger=WandbLogger") == 0
+    (kept,) = offline_runs(tmp_path / "run")
+    assert kept.logged("val/vertex_mm") > 0 and kept.logged("learned/spread.head") > 0
+    assert kept.artifact(USED, "motion").name == "motion"
+    assert {record.name for how, record in kept.artifacts if how != USED} == {"tuned", "tuned_prior"}
+    assert [Path(given["file"]).name for given in kept.config["inputs"]] == ["mine.npz"]
 
 
 def test_the_mirror_shows_the_same_person(body):
@@ -157,7 +186,9 @@ def test_the_sweep_runs_a_step(tmp_path):
     for name, value in settings.items():
         part, option = name.split(".")
         assert config[part]["init_args"][option] == pytest.approx(value), name
-    assert search["best"](tmp_path / "run", sweep["metric"]) > 0 and (tmp_path / "run" / "wandb").is_dir()
+    assert search["best"](tmp_path / "run", sweep["metric"]) > 0
+    (kept,) = offline_runs(tmp_path / "run")
+    assert kept.logged(sweep["metric"]["name"]) > 0
 
 
 def test_a_search_lists_its_trials(tmp_path):
@@ -166,6 +197,33 @@ def test_a_search_lists_its_trials(tmp_path):
     assert search(FOLDER / "sweep.yaml", tmp_path / "search", 1, 0, options) == 0
     (row,) = csv.DictReader((tmp_path / "search" / "search.csv").open())
     assert row["trial"] == "trial00" and float(row["val/vertex_mm"]) > 0 and 0.01 <= float(row["model.lr"]) <= 0.2
+
+
+def test_a_search_does_not_mix_with_an_earlier_one(tmp_path):
+    search = runpy.run_path(str(FOLDER / "search.py"))["search"]
+    (tmp_path / "trial00").mkdir()
+    with pytest.raises(InputError, match="trials of an earlier search"):
+        search(FOLDER / "sweep.yaml", tmp_path, 1, 0, [])
+    with pytest.raises(InputError, match="--trials 0"):
+        search(FOLDER / "sweep.yaml", tmp_path / "new", 0, 0, [])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"parameters": ["a"]}, "parameters"),
+        ({"metric": {"goal": "minimize"}}, "with a name"),
+        ({"command": "python"}, "a list"),
+        ({"parameters": {"a": 3}}, "no value can be drawn from 3"),
+        ({"parameters": {"a": {"values": []}}}, "no value"),
+        ({"parameters": {"a": {"min": "low", "max": 1.0}}}, "no value"),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(changes, message, tmp_path):
+    sweep = yaml.safe_load((FOLDER / "sweep.yaml").read_text())
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | changes))
+    with pytest.raises(InputError, match=message):
+        runpy.run_path(str(FOLDER / "search.py"))["read_sweep"](tmp_path / "sweep.yaml")
 
 
 def test_draws_follow_their_distribution():
