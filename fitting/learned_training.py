@@ -127,7 +127,6 @@ class KnownData(LightningDataModule):
         Raises InputError for numbers below one and less crops than a batch.
         """
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if min(takes + variations, frames, batch_size) < 1 or min(max(count, noisy), held_out) < batch_size:
             raise InputError(
                 f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "
@@ -136,6 +135,7 @@ class KnownData(LightningDataModule):
         self.takes, self.variations, self.sources, self.fits = takes, variations, sources or [], fits or []
         self.count, self.noisy, self.held_out, self.frames = count, noisy, held_out, frames
         self.batch_size, self.seed = batch_size, seed
+        self.save_hyperparameters(logger=False)
         self.known = Collate(BodyModel.load())
 
     def setup(self, stage: str | None = None) -> None:

@@ -88,14 +88,14 @@ def test_what_is_not_learned_stays():
         (["--data.frames=1000"], "at most 100"),
         (["--data.train=[short.npz]", "--data.keyed=0", "--data.val_keyed=0"], "12 frames"),
         (["--data.up=x"], "up"),
-        (["--data.keyed=-1"], "keyed -1"),
-        (["--data.val_keyed=-1"], "val_keyed -1"),
-        ([*TINY, "--data.steps=1"], "--trainer.val_check_interval 1"),
-        ([*TINY, f"--data.body={EMBEDDED}"], "--model.body None and --data.body"),
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
         (["--model.preset=sloppy"], "sloppy"),
         (["--model.preset=reference"], "one shape a frame"),
+        (["--data.keyed=-1"], "keyed -1"),
+        (["--data.val_keyed=-1"], "val_keyed -1"),
+        ([*TINY, "--data.steps=1"], "--trainer.val_check_interval 1"),
+        ([*TINY, f"--data.body={EMBEDDED}"], "--model.body None and --data.body"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(options, word, capsys):
