@@ -114,7 +114,7 @@ def test_a_preset_of_a_run_before_does_not_stay(tmp_path, capsys):
     assert "there is no tuned.yaml" in capsys.readouterr().out and not list(tmp_path.glob("tuned*"))
 
 
-def test_wandb_has_the_curves_the_preset_and_the_data(tmp_path):
+def test_wandb_has_the_preset_and_the_data(tmp_path):
     """Read back from the files of an offline run that learns from a file."""
     clip = keyed_truth(0)
     arrays = {"poses": clip.thetas[0].flatten(1), "trans": clip.transl[0], "betas": clip.betas[0]}
@@ -123,7 +123,6 @@ def test_wandb_has_the_curves_the_preset_and_the_data(tmp_path):
     run = ("--trainer.default_root_dir=run", "--data.steps=1", "--trainer.val_check_interval=1")
     assert fit(*data, *run, "--model.lr=0.001", "--trainer.logger=WandbLogger") == 0
     (kept,) = offline_runs(tmp_path / "run")
-    assert kept.logged("train/vertex_mm") > 0 and kept.logged("learned/spread.head") > 0
     assert kept.artifact(USED, "motion").name == "motion"
     assert {record.name for how, record in kept.artifacts if how != USED} == {"tuned", "tuned_prior"}
     assert [Path(given["file"]).name for given in kept.config["inputs"]] == ["mine.npz"]
