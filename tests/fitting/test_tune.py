@@ -22,7 +22,6 @@ from models.body import EMBEDDED, BodyModel
 from models.errors import InputError
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from tests.runs import ROOT, save_joints
-from tests.wandb_runs import USED, offline_runs
 
 FOLDER = ROOT / "experiments" / "fitter"
 TINY = ("--data.keyed=1", "--data.val_keyed=1", "--data.frames=10", "--data.clips=1", "--model.preset=quick")
@@ -112,20 +111,6 @@ def test_a_preset_of_a_run_before_does_not_stay(tmp_path, capsys):
     run = (f"--trainer.default_root_dir={tmp_path}", "--data.steps=1", "--trainer.val_check_interval=1")
     assert fit(*TINY, *run, "--model.lr=1e-300") == 0
     assert "there is no tuned.yaml" in capsys.readouterr().out and not list(tmp_path.glob("tuned*"))
-
-
-def test_wandb_has_the_preset_and_the_data(tmp_path):
-    """Read back from the files of an offline run that learns from a file."""
-    clip = keyed_truth(0)
-    arrays = {"poses": clip.thetas[0].flatten(1), "trans": clip.transl[0], "betas": clip.betas[0]}
-    np.savez(tmp_path / "mine.npz", **arrays, mocap_framerate=20.0)
-    data = (f"--data.train=[{tmp_path / 'mine.npz'}]", "--data.keyed=0", "--data.val_keyed=0", *TINY[2:])
-    run = ("--trainer.default_root_dir=run", "--data.steps=1", "--trainer.val_check_interval=1")
-    assert fit(*data, *run, "--model.lr=0.001", "--trainer.logger=WandbLogger") == 0
-    (kept,) = offline_runs(tmp_path / "run")
-    assert kept.artifact(USED, "motion").name == "motion"
-    assert {record.name for how, record in kept.artifacts if how != USED} == {"tuned", "tuned_prior"}
-    assert [Path(given["file"]).name for given in kept.config["inputs"]] == ["mine.npz"]
 
 
 def test_the_mirror_shows_the_same_person(body):
