@@ -6,10 +6,11 @@
     python train.py fit -c experiments/mdm/bandai.yaml --ckpt_path last
 
 `predict` fits motion files as `thetafit fit` does, with the same numbers. `fit` trains: all that a run leaves is in its
-folder, trainer.default_root_dir, and --ckpt_path last goes on with it (docs/training.md).
+folder, trainer.default_root_dir, and --ckpt_path last goes on with it where it keeps checkpoints (docs/training.md).
 Of stacked configs the later one wins, dotted options win over configs, and a name that does not exist is refused.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,10 @@ class Run(LightningCLI):
         """A run that writes no clips has a folder. W&B's run is that of the folder, and its files go there."""
         config = self.config[self.subcommand]
         trainer, fits = config.trainer, self.subcommand == "predict"
-        if not fits and trainer.default_root_dir is None:
-            trainer.default_root_dir = str(Path(RUNS, self.subcommand))
+        if not fits:
+            folder = trainer.default_root_dir or str(Path(RUNS, self.subcommand))
+            sweep = "WANDB_SWEEP_ID" in os.environ  # its runs are started with one command, and have a folder each
+            trainer.default_root_dir = str(Path(folder, os.environ["WANDB_RUN_ID"])) if sweep else folder
         home = Path(config.output.folder if fits else trainer.default_root_dir)
         goes_on = config.output.resume if fits else config.get("ckpt_path") is not None
         job = {"predict": "fit", "fit": "train"}.get(self.subcommand, self.subcommand)

@@ -25,7 +25,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Record], str]]] = {
     "start.json": ("the learned start against geometry", "start.py", lambda r: started(r)),
     "through_fit.json": ("losses on the mesh, small model", "through_fit.py", lambda r: through(r)),
     "throughput.json": ("the fit of 100 clips of 196 frames", "solver.py", lambda r: fast(r["results"]["throughput"])),
-    "tuned_weights.json": ("weights learned through the fit", "tuned_weights.py", lambda r: tuned(r["cases"])),
+    "tuned_weights.json": ("weights learned through the fit", "tuned_weights.py", lambda r: tuned(r)),
     "solver_long.json": ("the fit of 12,000 frames at once", "solver.py", lambda r: long_clips(r["results"])),
 }
 

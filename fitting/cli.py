@@ -230,7 +230,7 @@ def fit_parser() -> ArgumentParser:
     add("--floor", "M", "height of the floor in metres, where the feet of a clip do not tell", type=float)
     add("--samples", "LIST", "only these samples of an MDM file, such as 0,2")
     add("--stats", "DIR", "folder with Mean.npy and Std.npy, for normalised features")
-    add("--prior", "FILE", "gmm_08.pkl instead of the embedded pose prior")
+    add("--prior", "FILE", "gmm_08.pkl, or an npz of build_prior or of a tuning, instead of the embedded pose prior")
     add("--mean-params", "FILE", "neutral_smpl_mean_params.h5 instead of the embedded start")
     add("--logger", "NAME", "csv, or wandb as well: online with an account, else offline", "csv")
     add("--device", "NAME", "auto, cpu, cuda or cuda:N", "auto")

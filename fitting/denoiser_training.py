@@ -56,7 +56,7 @@ class Variations(Dataset):
 
     def __init__(self, kinds: Sequence[Sequence[KnownMotion]], count: int, frames: int, seed: int, betas: int = 10):
         self.count, self.frames, self.seed, self.betas = count, frames, seed, betas
-        self.motions = [(axis_angle_to_matrix(m.taken()), m.path, m.fps) for kind in kinds for m in kind]
+        self.motions = [motion for kind in kinds for motion in kind]
         self.chances = chances(kinds)
 
     def __len__(self) -> int:
@@ -78,14 +78,16 @@ class Variations(Dataset):
 
     def _cut(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A part of a motion at another pace, or in a mirror."""
-        rotations, path, fps = self.motions[random.choice(len(self.motions), p=self.chances)]
-        step = fps / 20 * np.exp(random.uniform(*np.log(PACE)))
+        motion = self.motions[random.choice(len(self.motions), p=self.chances)]
+        path, step = motion.path, motion.fps / 20 * np.exp(random.uniform(*np.log(PACE)))
         start = random.uniform(0, max(len(path) - 1 - step * (self.frames - 1), 0))
         time = torch.as_tensor(start + step * np.arange(self.frames)).clamp_max(len(path) - 1)
         low = time.long()
         high, share = (low + 1).clamp_max(len(path) - 1), (time - low).float()
-        turned = matrix_to_rot6d(rotations[low]).lerp(matrix_to_rot6d(rotations[high]), share[:, None, None])
-        turned, path = rot6d_to_matrix(turned), path[low].lerp(path[high], share[:, None])
+        first = int(low[0])
+        seen = matrix_to_rot6d(axis_angle_to_matrix(motion.taken(slice(first, int(high[-1]) + 1))))
+        turned = rot6d_to_matrix(seen[low - first].lerp(seen[high - first], share[:, None, None]))
+        path = path[low].lerp(path[high], share[:, None])
         if random.random() < 0.5:
             return turned, path
         thetas, path = mirrored_motion(matrix_to_axis_angle(turned), path)

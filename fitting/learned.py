@@ -5,8 +5,10 @@ clip has. It corrects the geometric start: where it has learned nothing, that is
 experiments/fitter/start.yaml; docs/learned-start.md tells what it is worth.
 """
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from fitting.belief import Belief
 from fitting.denoiser import OBSERVED, Denoiser
+from fitting.export.atomic import atomic_path
 from fitting.problem import Problem
 from fitting.rig import CHILD, State
 from fitting.start import aligned_start, geometric_start, mean_start
@@ -59,7 +62,7 @@ class PoseNetwork(nn.Module):
             with np.load(path, allow_pickle=False) as file:
                 state = {name: torch.from_numpy(file[name].astype(np.float32)) for name in network.state_dict()}
             network.load_state_dict(state)
-        except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError):
+        except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error):
             raise InputError(
                 f"{path}: not there, or no learned start. --start takes geometric, learned, or a file: "
                 "`python train.py fit -c experiments/fitter/start.yaml` makes one"
@@ -67,8 +70,13 @@ class PoseNetwork(nn.Module):
         return network.eval().requires_grad_(False)
 
     def save(self, path: str | Path) -> None:
-        """Write the weights in half precision."""
-        np.savez_compressed(path, **{name: value.cpu().half().numpy() for name, value in self.state_dict().items()})
+        """Write the weights in half precision, under that very name, whole or not at all.
+
+        Raises InputError where the place cannot be written to.
+        """
+        state = {name: value.cpu().half().numpy() for name, value in self.state_dict().items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **state)
 
     def forward(self, features: Tensor, base: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """features (clips, frames, FEATURES), base (clips, frames, 24, 3, 3), mask (clips, frames) -> rotations
@@ -148,12 +156,16 @@ def on_trunk(problem: Problem) -> State:
 
 
 def learned_start(problem: Problem) -> State:
-    """`learned_state`, each limb bone swung onto the target's."""
+    """`learned_state`, with the same needs and shapes, each limb bone swung onto the target's."""
     return geometric_start(problem, learned_state(problem), hinges=False)
 
 
 def learned_state(problem: Problem) -> State:
-    """What the problem's belief says, where the targets are; the shape is the one of the targets' bones."""
+    """What the problem's belief says, where the targets are; the shape is the one of the targets' bones.
+
+    problem.belief, whose rotations are (clips * frames, 24, 3, 3), must be there: `believe` makes it. The state is of
+    (clips, frames), padding included.
+    """
     rig, belief, by_frame = problem.rig, problem.belief, problem.mask.shape
     betas = shape_of_bones(problem)
     root = on_trunk(problem).root @ belief.rotations[:, 0].unflatten(0, by_frame)

@@ -57,15 +57,14 @@ class Crops(Dataset):
         """thetas (L, 24, 3), path (L, 3), betas (B,), what is added to the joints (L, 22, 3) and fps."""
         random = np.random.default_rng((self.seed, index))
         motion = self.motions[random.choice(len(self.motions), p=self.chances)]
-        stride = max(1, round(motion.fps / 30))
         longest = self.frames if random.random() < 0.8 else int(random.integers(1, self.frames + 1))
-        start = int(random.integers(max(len(motion.thetas) - longest * stride, 0) + 1))
-        part = slice(start, start + longest * stride, stride)
-        thetas, path = motion.taken()[part], motion.path[part]
+        start = int(random.integers(max(len(motion.thetas) - longest, 0) + 1))
+        part = slice(start, start + longest)
+        thetas, path = motion.taken(part), motion.path[part]
         if random.random() < 0.5:
             thetas, path = mirrored_motion(thetas, path)
         betas = torch.as_tensor(random.normal(0, 1, self.betas), dtype=torch.float32)
-        fps = motion.fps / stride * random.uniform(*PACE)
+        fps = motion.fps * random.uniform(*PACE)
         return thetas, path, betas, disturbance(len(thetas), random), fps
 
 
@@ -111,6 +110,7 @@ class KnownData(LightningDataModule):
         takes: int = 1200,
         variations: int = 8,
         sources: list[str] | None = None,
+        up: str = "y",
         fits: list[str] | None = None,
         count: int = 19_200,
         noisy: int = 200_000,
@@ -122,27 +122,34 @@ class KnownData(LightningDataModule):
         """takes: performed sentences; variations: of each keyed motion; count: crops in an epoch, of `frames` frames,
         from which rotations are learned; noisy: others, from which the denoiser learns.
 
-        sources: files of SMPL parameters, folders and globs, y up: AMASS-style npz, AIST++ pkl. fits: the same of
-        fits, whose hands, feet and head are a prior's. held_out: crops of other takes to validate on.
-        Raises InputError for numbers below one and less crops than a batch.
+        sources: files of SMPL parameters, folders and globs: AMASS-style npz, AIST++ pkl; up: their axis that points
+        up, "y" (AIST++) or "z" (AMASS). fits: the same of fits, y up, whose hands, feet and head are a prior's.
+        held_out: crops of other takes to validate on.
+        Raises InputError for nothing to learn from, numbers below one, less crops than a batch and another axis.
         """
         super().__init__()
-        if min(takes + variations, frames, batch_size) < 1 or min(max(count, noisy), held_out) < batch_size:
-            raise InputError(
-                f"takes {takes} + variations {variations}, frames {frames} and batch_size {batch_size} must be at "
-                f"least 1, count {count} or noisy {noisy}, and held_out {held_out}, at least batch_size"
-            )
         self.takes, self.variations, self.sources, self.fits = takes, variations, sources or [], fits or []
+        if takes + variations + len(self.sources) + len(self.fits) < 1:
+            raise InputError(
+                "nothing to learn from: give --data.takes or --data.variations, --data.sources or --data.fits"
+            )
+        if min(frames, batch_size) < 1 or min(max(count, noisy), held_out) < batch_size or up not in ("y", "z"):
+            raise InputError(
+                f"frames {frames} and batch_size {batch_size} must be at least 1, count {count} or noisy {noisy}, and "
+                f"held_out {held_out}, at least batch_size; up {up!r}: y or z"
+            )
+        self.up = up
         self.count, self.noisy, self.held_out, self.frames = count, noisy, held_out, frames
         self.batch_size, self.seed = batch_size, seed
+        self.save_hyperparameters(logger=False)
         self.known = Collate(BodyModel.load())
 
     def setup(self, stage: str | None = None) -> None:
-        """Perform and read the motion."""
+        """Perform and read the motion. Raises InputError for sources that hold none (`read_motions`)."""
         kinds = [
             keyed_motions(0, self.takes, self.variations),
-            read_motions(self.sources),
-            read_motions(self.fits, UNSEEN),
+            read_motions(self.sources, self.known.body, self.up),
+            read_motions(self.fits, self.known.body, unknown=UNSEEN),
         ]
         kinds, others = [kind for kind in kinds if kind], [keyed_motions(HELD_OUT, self.held_out // 4, 0)]
         self.train = [

@@ -151,10 +151,15 @@ def _numbers(arrays: Mapping[str, Any], names: tuple[str, ...], fits: Any) -> np
     return array.astype(np.float64)
 
 
-def _check_stands(joints: Tensor, up: str) -> None:
-    """Raises InputError for somebody whose back lies along z in most frames, as in files with z up."""
+def stands_along_z(joints: Tensor) -> bool:
+    """Whether in most frames of joints (L, 22, 3), y up, the back lies along z, as in files with z up."""
     back = torch.nn.functional.normalize(joints[:, 12] - joints[:, 0], dim=-1).median(0).values
-    if back[2].abs() > 0.8 and back[1].abs() < 0.4:
+    return bool(back[2].abs() > 0.8 and back[1].abs() < 0.4)
+
+
+def _check_stands(joints: Tensor, up: str) -> None:
+    """Raises InputError for somebody who stands along z."""
+    if stands_along_z(joints):
         other = "z" if up == "y" else "y"
         raise InputError(
             f"the person stands along z with --up {up}; if that is not how it lies down, give --up {other}"

@@ -50,14 +50,15 @@ def resume_path(folder: Path, given: str | None) -> str | None:
     Raises InputError where there is no such file or it is none, and where a new run would write over another one.
     """
     last = folder / f"{LAST}.ckpt"
-    if given is None and last.exists():
+    if given is None and (last.exists() or any(folder.glob("logs/*/metrics.csv"))):
+        way = "Go on with it: --ckpt_path last. Or" if last.exists() else f"It left no {LAST}.ckpt to go on from:"
         raise InputError(
-            f"{folder} holds a run already. Go on with it: --ckpt_path last. Or start anew elsewhere: "
-            "--trainer.default_root_dir ANOTHER"
+            f"{folder} holds a run already. {way} start anew elsewhere, --trainer.default_root_dir ANOTHER, "
+            "or delete that folder"
         )
     path = last if given == LAST else given
     if path is not None and not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint; without --ckpt_path a new run starts")
+        raise InputError(f"{path}: no such checkpoint; without --ckpt_path a new run starts, in another folder")
     content = path and read_plain(path)
     if content is not None and not (isinstance(content, dict) and "optimizer_states" in content):
         raise InputError(f"{path}: weights, but no state of a training to go on from, as {LAST}.ckpt of a run has")

@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fitting.recordings import stands_along_z
 from models.anatomy import AXES_FLIPPED_BY_MIRROR, mirrored
 from models.body import BodyModel
 from models.errors import InputError
@@ -74,10 +75,21 @@ def as_truth(clips: Sequence[Truth]) -> Truth:
 def read_truth(path: str, body: BodyModel, up: str = "y") -> Truth:
     """One clip from a file of models/parameters.py, y up. up: the file's axis, "y" or "z".
 
-    Every n-th frame of it, so that there are about 20 a second, and taken for 20.
+    Every n-th frame of it, so that there are about 20 a second, and taken for 20. Raises InputError for a file that
+    holds no parameters, and for a person who stands along z then.
     """
-    motion = read_parameters(path).every(FPS)
-    return of_parameters(motion, body, up)
+    clip = of_parameters(read_parameters(path).every(FPS), body, up)
+    if stands_along_z(clip.joints(body)[0]):
+        raise InputError(wrong_up(path, up))
+    return clip
+
+
+def wrong_up(name: str | Path, up: str) -> str:
+    """What is said of a file whose person stands along z."""
+    return (
+        f"{name}: the person stands along z, read with {up} up. AMASS' files and NAME_amass.npz of a fit have z up, "
+        "AIST++'s and NAME.npz of a fit y; --data.up says which"
+    )
 
 
 def of_parameters(motion: Parameters, body: BodyModel, up: str = "y") -> Truth:
@@ -150,7 +162,7 @@ class TruthData(LightningDataModule):
     shorter than a window, besides;
     up: axis of the files that points up, "y" (a fit's npz, AIST++) or "z" (AMASS); frames, clips: of a batch; steps:
     batches of an epoch; noise: metres, the largest deviation of noise on the joints of half the windows. Without val
-    files or performances the training's clips are validated on.
+    files or performances the training's clips are validated on. body: that of the model.
     """
 
     def __init__(
@@ -169,6 +181,9 @@ class TruthData(LightningDataModule):
     ):
         """Raises InputError where there is nothing to train on, and for numbers that are too small."""
         super().__init__()
+        self.save_hyperparameters(logger=False)
+        if min(keyed, val_keyed) < 0:
+            raise InputError(f"keyed {keyed}, val_keyed {val_keyed}: numbers of performances, at least 0")
         if not train and not keyed:
             raise InputError("nothing to tune on: give files, --data.train '[a.npz, b.npz]', or --data.keyed 40")
         if min(clips, steps) < 1 or frames < 8 or noise < 0 or up not in ("y", "z"):

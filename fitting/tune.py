@@ -65,6 +65,20 @@ class Tuning(LightningModule):
             parameter.requires_grad_(name in learn)
         self.before = self.lowest = math.inf
 
+    def setup(self, stage: str) -> None:
+        """Raises InputError where the data have another body, and for a validation that would never come."""
+        data, interval = self.trainer.datamodule, self.trainer.val_check_interval
+        if data.body != self.hparams.body:
+            raise InputError(
+                f"--model.body {self.hparams.body} and --data.body {data.body}: the fit and the truth are compared on "
+                "one body; give both the same"
+            )
+        if isinstance(interval, int) and interval > data.steps:
+            raise InputError(
+                f"--data.steps {data.steps} end before the first validation, after {interval}: give more, or "
+                f"--trainer.val_check_interval {data.steps}"
+            )
+
     def training_step(self, batch: Truth, batch_idx: int) -> Tensor:
         """Mean distance of the fit's vertices from the true ones in metres, and the pull towards the start."""
         learned = [parameter for parameter in self.knobs.parameters() if parameter.requires_grad]
@@ -80,7 +94,10 @@ class Tuning(LightningModule):
         return error + self.hparams.pull * change
 
     def on_train_start(self) -> None:
-        """The error before anything is learned, on the validation clips."""
+        """The error before anything is learned, on the validation clips. What a run before left is removed."""
+        if self.trainer.is_global_zero:
+            for name in (f"{NAME}.yaml", f"{NAME}_prior.npz"):
+                Path(self.trainer.default_root_dir, name).unlink(missing_ok=True)
         (clips,) = self.trainer.datamodule.val_dataloader()
         self.before = self.lowest = mean_errors_mm(self.fitter, clips)["vertex_mm"]
         print(f"{len(clips)} validation clips: vertices {self.before:.2f} mm with preset {self.hparams.preset}")

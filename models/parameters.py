@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,16 @@ def read_parameters(path: str | Path) -> Parameters:
     """
     path = Path(path)
     arrays = _open(path)
-    poses = _floats(path, arrays, "poses")
-    transl = _floats(path, arrays, "trans") / np.asarray(arrays.get("smpl_scaling", 1.0), np.float64)
+    poses, transl = (_floats(path, arrays, _name(arrays, NAMES[kind])) for kind in ("poses", "trans"))
+    transl = transl / (_number(path, arrays, "smpl_scaling") if "smpl_scaling" in arrays else 1.0)
     if poses.ndim != 2 or not len(poses) or poses.shape[1] not in (SMPL, *FINGERED) or transl.shape != (len(poses), 3):
         raise InputError(f"{path}: poses are {poses.shape}, translations {transl.shape}. {EXPECTED}")
     thetas = np.zeros((len(poses), 24, 3))
     shared = 24 if poses.shape[1] == SMPL else 22
     thetas[:, :shared] = poses[:, : 3 * shared].reshape(len(poses), shared, 3)
-    betas = np.asarray(arrays.get("betas", np.zeros(10)), np.float64)
+    betas = _floats(path, arrays, "betas") if "betas" in arrays else np.zeros(10)
+    if betas.ndim not in (1, 2) or not betas.size:
+        raise InputError(f"{path}: betas are {betas.shape}, expected (B,), or (L, B) of each frame. {EXPECTED}")
     return Parameters(path.stem, thetas, betas.reshape(-1, betas.shape[-1]).mean(0), transl, _rate(path, arrays))
 
 
@@ -78,8 +80,13 @@ def _open(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _floats(path: Path, arrays: Mapping[str, Any], kind: str) -> np.ndarray:
-    name = next(name for name in NAMES[kind] if name in arrays)
+def _name(arrays: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of the names that is there."""
+    return next((name for name in names if name in arrays), None)
+
+
+def _floats(path: Path, arrays: Mapping[str, Any], name: str) -> np.ndarray:
+    """The array of that name, any shape, float64."""
     array = np.asarray(arrays[name])
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise InputError(f"{path}: `{name}` holds something else than finite numbers. {EXPECTED}")
@@ -87,12 +94,18 @@ def _floats(path: Path, arrays: Mapping[str, Any], kind: str) -> np.ndarray:
 
 
 def _rate(path: Path, arrays: Mapping[str, Any]) -> float:
-    name = next((name for name in RATES if name in arrays), None)
-    if name is None:
-        if "smpl_scaling" in arrays:
-            return AIST_RATE
-        raise InputError(f"{path}: does not say its frames a second, mocap_framerate. {EXPECTED}")
-    rate = np.asarray(arrays[name])
-    if rate.size != 1 or rate.dtype.kind not in "fiu" or not 0 < rate.item() < np.inf:
-        raise InputError(f"{path}: `{name}` should be a number above 0; it is {rate!r:.80}.")
-    return float(rate.item())
+    """Frames a second."""
+    name = _name(arrays, RATES)
+    if name is not None:
+        return _number(path, arrays, name)
+    if "smpl_scaling" in arrays:
+        return AIST_RATE
+    raise InputError(f"{path}: does not say its frames a second, mocap_framerate. {EXPECTED}")
+
+
+def _number(path: Path, arrays: Mapping[str, Any], name: str) -> float:
+    """The number above 0 of that name."""
+    array = np.asarray(arrays[name])
+    if array.size != 1 or array.dtype.kind not in "fiu" or not 0 < array.item() < np.inf:
+        raise InputError(f"{path}: `{name}` should be a number above 0; it is {array!r:.80}.")
+    return float(array.item())

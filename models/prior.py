@@ -14,7 +14,8 @@ from models.safe_pickle import describe_start, load_pickle, read_bytes
 OWN_PRIOR = Path(__file__).parent / "assets" / "pose_prior.npz"
 WHERE = (
     "Leave the path out for thetafit's own prior, or give gmm_08.pkl of the joints2smpl/SMPLify3D release "
-    "(`means` (8,69), `covars` (8,69,69), `weights` (8,))."
+    "(`means` (8,69), `covars` (8,69,69), `weights` (8,)), or an npz with "
+    "the same arrays, as build_prior and a tuning write it."
 )
 
 

@@ -140,6 +140,11 @@ def test_a_run_is_not_written_over_another(tmp_path):
     assert resume_path(tmp_path, "last") == str(tmp_path / "last.ckpt")
     with pytest.raises(InputError, match="--ckpt_path last"):
         resume_path(tmp_path, None)
+    (tmp_path / "other" / "logs" / "version_0").mkdir(parents=True)
+    assert resume_path(tmp_path / "other", None) is None  # refused before its first step
+    (tmp_path / "other" / "logs" / "version_0" / "metrics.csv").touch()
+    with pytest.raises(InputError, match="left no last.ckpt.*--trainer.default_root_dir"):
+        resume_path(tmp_path / "other", None)
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,6 @@ def cpu_seconds(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
 def machine() -> dict[str, Any]:
     """Where and with what the figures were made."""
     model = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    git = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return {
         "cpu": model[0] if model else platform.processor(),
         "threads": torch.get_num_threads(),
@@ -282,8 +281,14 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
     }
+
+
+def commit() -> str | None:
+    """The commit of the tree, with + behind where tracked files were changed since; None outside of git."""
+    git = ["git", "-C", ROOT, "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,18 +1,20 @@
 """Does a fit that was tuned on some motion recover the mesh of other motion better?
 
-    python experiments/benchmarks/tuned_weights.py                 # needs the reference folder
-    python experiments/benchmarks/tuned_weights.py --only keyed    # tuned on the project's own motion alone
+    python experiments/benchmarks/tuned_weights.py --json experiments/benchmarks/results/tuned_weights.json
+    python experiments/benchmarks/tuned_weights.py --only keyed    # the case that is tuned on keyed motion
+
+Both need the reference folder: it holds the motion that is tested on.
 
 The twenty known cuts of tests/known.py come from thirteen files. Preset `careful` is tuned by
 experiments/fitter/weights.yaml on the cuts of every second file and tested on the others, the other way round, and
 tuned on keyed motion and tested on all cuts. Millimetres, means over clips; core vertices leave out what neck, head and
-hands carry. `noisy` has 4 cm of noise on every coordinate. The run folders, presets in them, are kept below --out.
+hands carry. `noisy` has 4 cm of noise on every coordinate. The run folders, presets in them, are kept below --out. A
+JSON that is there keeps its other cases.
 Options that are not known here go to train.py.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.benchmarks.known_poses import write  # noqa: E402
 from experiments.benchmarks.peers import HIDDEN  # noqa: E402
-from experiments.benchmarks.solver import machine  # noqa: E402
+from experiments.benchmarks.solver import REFERENCE, machine  # noqa: E402
 from fitting.smplify3d import SMPLify3D  # noqa: E402
 from fitting.truth import Truth, read_truth  # noqa: E402
 from fitting.tune import errors_mm, refit  # noqa: E402
@@ -34,7 +36,6 @@ from models.body import BodyModel  # noqa: E402
 from tests.known import CUTS  # noqa: E402
 
 CONFIG = ROOT / "experiments" / "fitter" / "weights.yaml"
-RESULT = Path(__file__).parent / "results" / "tuned_weights.json"
 FILES = list(dict.fromkeys(file for file, _, _ in CUTS))
 NOISE = 0.04  # metres
 
@@ -87,8 +88,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("tuned"), metavar="DIR", help="run folders")
     parser.add_argument("--only", choices=["even", "odd", "keyed"], help="one case, instead of all")
-    parser.add_argument("--json", type=Path, default=RESULT, metavar="FILE", help="where the figures go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args, options = parser.parse_known_args()
+    if not (REFERENCE / "data").is_dir():
+        sys.exit(f"{REFERENCE / 'data'}: no such folder; it holds the motion that is tested on (THETAFIT_REFERENCE)")
     torch.set_num_threads(1)
     write(args.out / "known", 0.0, 0)
     body = BodyModel.load()
@@ -97,15 +100,14 @@ def main() -> None:
             preset = tune(learned, args.out / name, options)
             row = compare(preset, [read_truth(str(path), body) for path in tested])
             print(name, json.dumps(row, indent=1), flush=True)
-            keep(args.json, name, row)
+            if args.json:
+                keep(args.json, name, row | {"machine": machine()})
 
 
 def keep(path: Path, name: str, row: dict) -> None:
     """Put a case's figures into the file, beside those of other cases."""
-    content = json.loads(path.read_text()) if path.is_file() else {"config": os.path.relpath(CONFIG, ROOT), "cases": {}}
-    content["machine"] = machine()
-    content["cases"][name] = row
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    cases = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(cases | {name: row}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

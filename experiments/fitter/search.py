@@ -31,29 +31,37 @@ DISTRIBUTIONS = "value, values, {min, max} of whole numbers or not, and distribu
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
-    """A sweep file. Raises InputError for one without command, metric and parameters."""
+    """A sweep file. Raises InputError for another form, and for parameters from which nothing can be drawn."""
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if {"command", "metric", "parameters", "program"} <= set(sweep):
-            return sweep
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a sweep file ({error}); experiments/fitter/sweep.yaml is one.") from None
-    raise InputError(f"{path}: a sweep file has program, command, metric and parameters, as sweep.yaml has.")
+    match sweep:
+        case {"program": str(), "command": [*_], "metric": {"name": str()}, "parameters": {**parameters}}:
+            for parameter in parameters.values():
+                draw(parameter, np.random.default_rng(0))
+            return sweep
+    raise InputError(
+        f"{path}: a sweep file has program, command (a list), metric (with a name) and parameters (names with how they "
+        "are drawn), as experiments/fitter/sweep.yaml has."
+    )
 
 
-def draw(parameter: dict[str, Any], random: np.random.Generator) -> Any:
+def draw(parameter: Any, random: np.random.Generator) -> Any:
     """One value of a sweep's parameter. Raises InputError for a distribution that is not known here."""
-    kind = parameter.get("distribution", "uniform")
+    kind = parameter.get("distribution", "uniform") if isinstance(parameter, dict) else None
     match parameter:
         case {"value": value}:
             return value
-        case {"values": values}:
+        case {"values": [_, *_] as values}:
             return values[random.integers(len(values))]
-        case {"min": int(low), "max": int(high)} if "distribution" not in parameter:
+        case {"min": int(low), "max": int(high)} if "distribution" not in parameter and low <= high:
             return int(random.integers(low, high + 1))
-        case {"min": low, "max": high} if kind == "uniform":
+        case {"min": int() | float() as low, "max": int() | float() as high} if kind == "uniform":
             return float(random.uniform(low, high))
-        case {"min": low, "max": high} if kind == "log_uniform_values":
+        case {"min": int() | float() as low, "max": int() | float() as high} if (
+            kind == "log_uniform_values" and min(low, high) > 0
+        ):
             return float(math.exp(random.uniform(math.log(low), math.log(high))))
     raise InputError(f"no value can be drawn from {parameter}; known are {DISTRIBUTIONS}.")
 
@@ -76,7 +84,14 @@ def best(folder: Path, metric: dict[str, str]) -> float:
 
 
 def search(path: Path, out: Path, trials: int, seed: int, options: list[str]) -> int:
-    """Run the trials and write OUT/search.csv after each; the exit code is 0, or that of a run that failed."""
+    """Run the trials and write OUT/search.csv after each; the exit code is 0, or that of a run that failed.
+
+    Raises InputError for no trials, and where an earlier search's lie.
+    """
+    if trials < 1:
+        raise InputError(f"--trials {trials}: at least 1")
+    if any(out.glob("trial*")):
+        raise InputError(f"{out} holds trials of an earlier search: choose another --out, or remove them")
     sweep, random, rows = read_sweep(path), np.random.default_rng(seed), []
     metric, environment = sweep["metric"], {**os.environ, "WANDB_MODE": "offline"}
     for number in range(trials):

@@ -53,9 +53,9 @@ def log_evaluation(run: "Run", sources: Sequence[Path], entries: list[dict], wri
     artifacts.log(run, artifacts.metrics([written]), {"inputs": used, **means(entries)}, copied=True)
 
 
-def log_weights(run: "Run", products: dict[Path, list[str]], settings: dict[str, Any]) -> None:
-    """A training's weights, path -> aliases, and what it started from: every file among the module's settings."""
-    used = artifacts.use(run, files_among(settings))
+def log_weights(run: "Run", products: dict[Path, list[str]], settings: dict[str, Any], data: Sequence[Path]) -> None:
+    """A training's weights, path -> aliases; what it started from, every file among the module's settings; its data."""
+    used = artifacts.use(run, [*files_among(settings), *artifacts.motions(data)])
     for path, aliases in products.items():
         artifacts.log(run, artifacts.weights(path), {"inputs": used}, aliases, copied=True)
 

@@ -26,7 +26,7 @@ class TrackedRun(Callback):
             return
         draw(trainer)
         for run in wandb_runs(trainer.loggers):
-            log_weights(run, products(trainer), pl_module.hparams)
+            log_weights(run, products(trainer), pl_module.hparams, data_files(trainer))
 
 
 def draw(trainer: Trainer) -> None:
@@ -37,6 +37,13 @@ def draw(trainer: Trainer) -> None:
         if isinstance(logger, CSVLogger):
             logger.save()
     write_curves(Path(trainer.default_root_dir))
+
+
+def data_files(trainer: Trainer) -> list[Path]:
+    """The files in the lists among the data's settings."""
+    lists = [value for value in trainer.datamodule.hparams.values() if isinstance(value, list)]
+    named = {Path(each) for value in lists for each in value if isinstance(each, str)}
+    return sorted(path for path in named if path.is_file())
 
 
 def products(trainer: Trainer) -> dict[Path, list[str]]:

@@ -3,8 +3,10 @@
 It looks at root and joint positions alone, the channels that joints are recovered from: what one sees is judged.
 """
 
+import zlib
 from importlib.resources import files
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -57,7 +59,7 @@ class Recogniser(nn.Module):
                 state = {name: torch.from_numpy(file[name].astype(np.float32)) for name in network.state_dict()}
                 names = tuple(file["names"].tolist())
             network.load_state_dict(state)
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
             raise InputError(
                 f"{path}: no recogniser ({error}). `python train.py fit -c experiments/mdm/recogniser.yaml` makes one"
             ) from None

@@ -8,6 +8,7 @@ files (`--joints DIR`), fitted with the prior learned from all else. The shipped
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from models.keyed import MOTIONS, sample
 from models.keyed_poses import POSES
 from models.keyed_script import degrees
 from models.parameters import read_parameters
-from models.prior import OWN_PRIOR
 from models.tools.mixture import Mixture, fit_mirrored
 
 RATE = 10  # poses a second
@@ -43,22 +43,23 @@ def main() -> None:
         "--score", type=Path, nargs="+", default=[], metavar="FILE",
         help="files like those of --motions, not learned from: their mean log-density is printed",
     )  # fmt: skip
-    parser.add_argument("--fps", type=float, default=20, help="frames a second of those files")
-    parser.add_argument("--skip", nargs="*", default=[], help="stems of files to leave out")
-    parser.add_argument("--out", type=Path, default=OWN_PRIOR)
+    parser.add_argument("--fps", type=float, default=20, help="frames a second of the --joints files")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="STEM", help="--joints files to leave out, by stem")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="where the prior is written")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    poses = [read_poses(args.motions)] + ([] if args.without_keyed else [keyed_poses(args.seed)])
+    if args.out.suffix != ".npz" or args.fps <= 0:
+        raise InputError(f"--out {args.out}: a name that ends in .npz; --fps {args.fps:g}: above 0")
+    captured = captured_files(args.joints, args.skip) if args.joints else []
+    scored, poses = read_poses(args.score), [read_poses(args.motions)]
+    poses += [] if args.without_keyed else [keyed_poses(args.seed)]
     mixture = build(np.concatenate(poses), args.seed, args.components)
-    save(mixture, args.out)
-    if args.joints:
-        files = [path for path in sorted(args.joints.glob("*.npy")) if path.stem not in args.skip]
-        poses.append(captured_poses(files, args.fps, prior=args.out))
+    if captured:
+        poses.append(captured_poses(captured, args.fps, mixture))
         mixture = build(np.concatenate(poses), args.seed, args.components)
-        save(mixture, args.out)
+    save(mixture, args.out)
     print(f"{args.out}: {len(mixture.weights)} components, weights {np.round(mixture.weights, 3)}")
     if args.score:
-        scored = read_poses(args.score)
         print(f"mean log-density of {len(scored)} poses not learned from: {mixture.log_prob(scored).mean():.2f}")
 
 
@@ -91,16 +92,38 @@ def keyed_poses(seed: int = 0) -> np.ndarray:
     return np.concatenate([clip.thetas[:, 1:].reshape(-1, 69).double().numpy() for clip in clips])
 
 
-def captured_poses(files: list[Path], fps: float, prior: Path) -> np.ndarray:
-    """Body poses (N,69) of motion capture, fitted with the mixture in the file `prior`, about RATE a second."""
+def captured_files(folder: Path, skip: list[str]) -> dict[str, np.ndarray]:
+    """Name -> joints (T,22,3) of the folder's .npy files. Raises InputError for none, and for other arrays."""
+    paths = [path for path in sorted(folder.glob("*.npy")) if path.stem not in skip]
+    if not paths:
+        raise InputError(f"--joints {folder}: no .npy file there; a folder of (T,22,3) files is expected")
+    return {path.name: read_joints(path) for path in paths}
+
+
+def read_joints(path: Path) -> np.ndarray:
+    """Joints (T,22,3) of a file. Raises InputError for anything else."""
+    try:
+        joints = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npy file ({error})") from None
+    numbers = joints.dtype.kind in "fiu" and np.isfinite(joints).all()
+    if not numbers or not len(joints) or joints.shape[1:] != (22, 3):
+        raise InputError(f"{path}: holds {joints.dtype} {joints.shape}; finite joints (T,22,3) in metres are expected")
+    return joints
+
+
+def captured_poses(captured: dict[str, np.ndarray], fps: float, mixture: Mixture) -> np.ndarray:
+    """Body poses (N,69) of joints by name, `fps` frames a second, fitted with the mixture; about RATE a second."""
     from fitting import fit
 
-    stride = max(round(fps / RATE), 1)
-    poses = []
-    for file in files:
-        result = fit(np.load(file, allow_pickle=False)[::stride], fps=fps / stride, prior=str(prior))
-        poses.append(result.thetas[:, 1:].reshape(-1, 69).double().numpy())
-        print(f"{file.name}: {result.length} frames, {result.status}")
+    stride, poses = max(round(fps / RATE), 1), []
+    with TemporaryDirectory() as folder:
+        prior = Path(folder) / "prior.npz"
+        save(mixture, prior)
+        for name, joints in captured.items():
+            result = fit(joints[::stride], fps=fps / stride, prior=str(prior))
+            poses.append(result.thetas[:, 1:].reshape(-1, 69).double().numpy())
+            print(f"{name}: {result.length} frames, {result.status}")
     return np.concatenate(poses)
 
 

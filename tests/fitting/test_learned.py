@@ -1,6 +1,7 @@
 """The learned start: what it must not depend on, its term's derivative, its training, and what the weights know."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from torch.testing import assert_close
 from experiments.benchmarks.start import GROUPS, hidden_degrees
 from fitting import fit
 from fitting.data import Batch, Motion, collate
-from fitting.known_motion import HANDS, keyed_motions, read_motions
+from fitting.known_motion import HANDS, KnownMotion, keyed_motions, read_motions
 from fitting.learned import WEIGHTS, PoseNetwork, at_rate, believe, learned_start, on_trunk, shape_of_bones
-from fitting.learned_training import Collate, Crops, local_truth
+from fitting.learned_training import Collate, Crops, KnownData, local_truth
 from fitting.problem import Problem
 from fitting.smplify3d import SMPLify3D
 from fitting.terms.base import Normal, Term
@@ -53,6 +54,25 @@ def problem_of(fitter: SMPLify3D, joints: list[torch.Tensor], fps: float = 20.0)
     padded = torch.nn.utils.rnn.pad_sequence(joints, batch_first=True)
     mask = torch.arange(padded.shape[1]) < lengths[:, None]
     return fitter.problem(Batch(padded, mask, [], torch.full((len(joints),), fps, dtype=torch.float64)))[1]
+
+
+def saved(path: Path, motion: KnownMotion, fps: float = 20.0) -> Path:
+    """An AMASS-style npz of a body with SMPL-H's fingers."""
+    poses = np.concatenate((motion.thetas[:, :22].flatten(1), np.ones((len(motion.thetas), 90))), 1)
+    np.savez(path, poses=poses, trans=motion.path.double().numpy(), mocap_framerate=fps)
+    return path
+
+
+def lain(path: Path) -> Path:
+    """The same file with z up."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    turn = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
+    root, pelvis = torch.as_tensor(arrays["poses"][:, :3]), BodyModel.load().rest_template[0].double().numpy()
+    arrays["poses"][:, :3] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(root))
+    arrays["trans"] = (arrays["trans"] + pelvis) @ turn.mT.numpy() - pelvis
+    np.savez(path, **arrays)
+    return path
 
 
 def test_the_measure_sees_the_turn_of_limbs_and_all_of_wrists():
@@ -208,15 +228,16 @@ def test_the_weights_beat_geometry_on_real_motion(reference):
 def test_weights_are_small_and_survive_a_file(tmp_path, network):
     assert WEIGHTS.stat().st_size < 3e6
     whole = PoseNetwork.load()
-    whole.save(tmp_path / "again.npz")
-    for name, value in PoseNetwork.load(tmp_path / "again.npz").state_dict().items():
+    whole.save(tmp_path / "again")  # under that very name
+    for name, value in PoseNetwork.load(tmp_path / "again").state_dict().items():
         assert torch.equal(value, whole.state_dict()[name])
 
 
-@pytest.mark.parametrize("start", ["no.npz", str(WEIGHTS.with_name("pose_prior.npz")), "array.npy"])
+@pytest.mark.parametrize("start", ["no.npz", str(WEIGHTS.with_name("pose_prior.npz")), "array.npy", "cut.npz"])
 def test_other_files_are_refused(start, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("array.npy", np.zeros(3))
+    Path("cut.npz").write_bytes(WEIGHTS.read_bytes()[:100_000])
     with pytest.raises(InputError, match="start.yaml. makes one"):
         SMPLify3D(start=start)
 
@@ -250,19 +271,47 @@ def test_a_mirror_shows_mirrored_joints():
 
 
 def test_files_of_parameters_are_read(tmp_path):
-    motion = keyed_motions(2_000_000, 1, 0)[0]
-    poses = np.concatenate((motion.thetas[:, :22].flatten(1), np.ones((len(motion.thetas), 90))), 1)
-    np.savez(tmp_path / "amass.npz", poses=poses, trans=motion.path.numpy().astype(float), mocap_framerate=120.0)
-    (read,) = read_motions([str(tmp_path)], HANDS)
-    assert read.fps == 120 and read.unknown == HANDS and not read.thetas[:, 22:].any()  # SMPL-H's fingers are left out
-    assert_close(read.thetas[:, :22], motion.thetas[:, :22])
-    np.savez(tmp_path / "amass.npz", poses=poses, trans=motion.path.numpy().astype(float))
-    with pytest.raises(InputError, match="does not say its frames a second"):
-        read_motions([str(tmp_path)])
-    np.save(tmp_path / "joints.npy", np.zeros((4, 22, 3)))
-    with pytest.raises(InputError, match="no SMPL parameters"):
-        read_motions([str(tmp_path / "joints.npy")])
+    body, motion = BodyModel.load(), keyed_motions(2_000_000, 1, 0)[0]
+    (read,) = read_motions([str(saved(tmp_path / "amass.npz", motion))], body, unknown=HANDS)
+    assert read.fps == 20 and read.unknown == HANDS and not read.thetas[:, 22:].any()  # SMPL-H's fingers are left out
+    assert torch.equal(read.thetas[:, :22], motion.thetas[:, :22]) and torch.equal(read.path, motion.path)
+    (fast,) = read_motions([str(saved(tmp_path / "amass.npz", motion, fps=120.0))], body)
+    assert fast.fps == 30 and torch.equal(fast.thetas, read.thetas[::4]) and torch.equal(fast.path, motion.path[::4])
     assert motion.thetas[:, HANDS].any() and not Crops([[motion]], 1, 16, seed=0)[0][0][:, HANDS].any()
+
+
+def test_what_holds_no_parameters_is_left_out_of_folders(tmp_path, caplog):
+    """AMASS' folders have shape.npz, fits vertices and NAME_amass.npz. By their own names they are refused."""
+    body, motion = BodyModel.load(), keyed_motions(2_000_000, 1, 0)[0]
+    np.savez(tmp_path / "shape.npz", betas=np.zeros(16))
+    np.save(tmp_path / "walk_smpl_params.npy", np.zeros((4, 22, 3)))
+    for source, word in ((tmp_path, "shape.npz: no SMPL"), (tmp_path / "walk_smpl_params.npy", "npy: no SMPL")):
+        with pytest.raises(InputError, match=word):
+            read_motions([str(source)], body)
+    saved(tmp_path / "walk.npz", motion), lain(saved(tmp_path / "walk_amass.npz", motion))
+    assert len(read_motions([str(tmp_path), str(tmp_path / "walk*")], body)) == 2
+    assert "2 of 3 files are left out" in caplog.text and "walk_amass.npz" in caplog.text
+    (tmp_path / "walk.npz").unlink()
+    for source in (tmp_path, tmp_path / "walk_amass.npz"):
+        with pytest.raises(InputError, match="stands along z"):
+            read_motions([str(source)], body)
+
+
+def test_z_up_is_stood_up(tmp_path):
+    body, motion = BodyModel.load(), keyed_motions(2_000_000, 1, 0)[0]
+    (read,) = read_motions([str(lain(saved(tmp_path / "amass.npz", motion)))], body, up="z")
+    turned = axis_angle_to_matrix(read.thetas[:, 0])
+    assert_close(turned, axis_angle_to_matrix(motion.thetas[:, 0]), atol=1e-5, rtol=0)
+    assert_close(read.path, motion.path, atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="stands along z, read with z up"):
+        read_motions([str(saved(tmp_path / "fit.npz", motion))], body, up="z")
+
+
+def test_only_motion_of_files_is_enough():
+    assert KnownData(takes=0, variations=0, fits=["out"]).fits == ["out"]
+    for wrong, word in (({"takes": 0, "variations": 0}, "nothing to learn from"), ({"up": "x"}, "'x': y or z")):
+        with pytest.raises(InputError, match=word):
+            KnownData(**wrong)
 
 
 def test_the_config_trains(tmp_path, monkeypatch):

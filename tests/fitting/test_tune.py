@@ -18,7 +18,7 @@ from fitting.runner import guarded
 from fitting.smplify3d import SMPLify3D
 from fitting.truth import TruthData, clip_of, in_mirror, keyed_truth, read_truth, stood_up
 from fitting.tune import mean_errors_mm
-from models.body import BodyModel
+from models.body import EMBEDDED, BodyModel
 from models.errors import InputError
 from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from tests.runs import ROOT, save_joints
@@ -70,6 +70,20 @@ def test_a_run_lowers_the_error_and_its_preset_is_taken(tmp_path):
     assert thetafit(["fit", str(source), "--out", "out", "--preset", "run/tuned.yaml", "--formats", "npz"]) == 0
 
 
+def test_runs_of_a_sweep_have_a_folder_each(monkeypatch, capsys):
+    """W&B's agent starts them with one command; a second run in a folder is refused, and what is there stays."""
+    run = ("--trainer.default_root_dir=run", "--data.steps=1", "--trainer.val_check_interval=1")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    for number in ("one", "two"):
+        monkeypatch.setenv("WANDB_RUN_ID", number)
+        assert fit(*TINY, *run) == 0
+        assert [len([*Path("run", name).glob("logs/*/metrics.csv")]) for name in ("one", number)] == [1, 1]
+    before = Path("run/two/config.yaml").stat().st_mtime_ns
+    assert fit(*TINY, *run) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert Path("run/two/config.yaml").stat().st_mtime_ns == before
+
+
 def test_what_is_not_learned_stays():
     run = ("--trainer.default_root_dir=run", "--data.val_keyed=0", "--data.steps=1", "--trainer.val_check_interval=1")
     assert fit(*TINY, *run, "--model.learn=[means]", "--model.lr=0.001") == 0
@@ -87,10 +101,15 @@ def test_what_is_not_learned_stays():
         (["--data.frames=1000"], "at most 100"),
         (["--data.train=[short.npz]", "--data.keyed=0", "--data.val_keyed=0"], "12 frames"),
         (["--data.up=x"], "up"),
+        (["--data.train=[short.npz]", "--data.up=z", "--data.frames=10"], "stands along z, read with z up"),
         (["--model.lr=-1"], "lr"),
         (["--model.learn=[sigmas]"], "sigmas"),
         (["--model.preset=sloppy"], "sloppy"),
         (["--model.preset=reference"], "one shape a frame"),
+        (["--data.keyed=-1"], "keyed -1"),
+        (["--data.val_keyed=-1"], "val_keyed -1"),
+        ([*TINY, "--data.steps=1"], "--trainer.val_check_interval 1"),
+        ([*TINY, f"--data.body={EMBEDDED}"], "--model.body None and --data.body"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(options, word, capsys):
@@ -98,6 +117,15 @@ def test_what_cannot_be_tuned_is_named(options, word, capsys):
     np.savez("short.npz", poses=poses, trans=trans, mocap_framerate=20.0)
     assert fit("--trainer.default_root_dir=run", *options) == 2
     assert word in capsys.readouterr().err
+
+
+def test_a_preset_of_a_run_before_does_not_stay(tmp_path, capsys):
+    """A step so small that nothing is won leaves no preset, whatever lay there."""
+    for name in ("tuned.yaml", "tuned_prior.npz"):
+        (tmp_path / name).touch()
+    run = (f"--trainer.default_root_dir={tmp_path}", "--data.steps=1", "--trainer.val_check_interval=1")
+    assert fit(*TINY, *run, "--model.lr=1e-300") == 0
+    assert "there is no tuned.yaml" in capsys.readouterr().out and not list(tmp_path.glob("tuned*"))
 
 
 def test_the_mirror_shows_the_same_person(body):
@@ -166,6 +194,33 @@ def test_a_search_lists_its_trials(tmp_path):
     assert search(FOLDER / "sweep.yaml", tmp_path / "search", 1, 0, options) == 0
     (row,) = csv.DictReader((tmp_path / "search" / "search.csv").open())
     assert row["trial"] == "trial00" and float(row["val/vertex_mm"]) > 0 and 0.01 <= float(row["model.lr"]) <= 0.2
+
+
+def test_a_search_does_not_mix_with_an_earlier_one(tmp_path):
+    search = runpy.run_path(str(FOLDER / "search.py"))["search"]
+    (tmp_path / "trial00").mkdir()
+    with pytest.raises(InputError, match="trials of an earlier search"):
+        search(FOLDER / "sweep.yaml", tmp_path, 1, 0, [])
+    with pytest.raises(InputError, match="--trials 0"):
+        search(FOLDER / "sweep.yaml", tmp_path / "new", 0, 0, [])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"parameters": ["a"]}, "parameters"),
+        ({"metric": {"goal": "minimize"}}, "with a name"),
+        ({"command": "python"}, "a list"),
+        ({"parameters": {"a": 3}}, "no value can be drawn from 3"),
+        ({"parameters": {"a": {"values": []}}}, "no value"),
+        ({"parameters": {"a": {"min": "low", "max": 1.0}}}, "no value"),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(changes, message, tmp_path):
+    sweep = yaml.safe_load((FOLDER / "sweep.yaml").read_text())
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | changes))
+    with pytest.raises(InputError, match=message):
+        runpy.run_path(str(FOLDER / "search.py"))["read_sweep"](tmp_path / "sweep.yaml")
 
 
 def test_draws_follow_their_distribution():

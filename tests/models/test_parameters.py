@@ -69,6 +69,14 @@ def test_aist(reference: Path):
         ({"trans": np.zeros((7, 3))}, r"\(7, 3\)"),
         ({"trans": np.full((8, 3), np.nan)}, "finite"),
         ({"poses": np.array(["no"])}, "finite"),
+        ({"betas": np.array(0.5)}, r"betas are \(\)"),
+        ({"betas": np.zeros((8, 1, 10))}, r"betas are \(8, 1, 10\)"),
+        ({"betas": np.zeros(0)}, r"betas are \(0,\)"),
+        ({"betas": np.array(["slim"])}, "`betas`.*finite"),
+        ({"betas": np.full(10, np.nan)}, "`betas`.*finite"),
+        ({"smpl_scaling": np.array(0.0)}, "`smpl_scaling`.*above 0"),
+        ({"smpl_scaling": np.array("cm")}, "`smpl_scaling`.*above 0"),
+        ({"smpl_scaling": np.ones(8)}, "`smpl_scaling`.*above 0"),
     ],
 )
 def test_what_is_wrong_is_named(changes, word, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.anatomy import LIMITS, SPREAD, mirrored, sided
+from models.body import BodyModel
 from models.errors import InputError
 from models.keyed import sample
 from models.prior import OWN_PRIOR, PosePrior, load_mean_params
@@ -264,6 +265,48 @@ def test_a_prior_of_ones_own_files(tmp_path, monkeypatch, capsys):
     assert own.log_prob(learned).mean() > shipped.log_prob(learned).mean()
     said = float(capsys.readouterr().out.split()[-1])
     assert said == pytest.approx(float(own.log_prob(held).mean()), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--out mine", "ends in .npz"),
+        ("--out mine.npz --fps 0", "--fps 0: above 0"),
+        ("--out mine.npz --joints nothing", "no .npy file there"),
+        ("--out mine.npz --joints other", "other.a.npy: holds float64 .3, 5.;"),
+        ("--out mine.npz --without-keyed --score none.npz", "none.npz"),
+    ],
+)
+def test_what_no_prior_is_built_of_is_named_and_nothing_is_written(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "a.npy", np.zeros((3, 5)))
+    monkeypatch.setattr("sys.argv", ["build_prior", *words.split()])
+    with pytest.raises(InputError, match=message):
+        build_prior.main()
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_the_installed_prior_is_not_written_over_by_default(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["build_prior"])
+    with pytest.raises(SystemExit):
+        build_prior.main()
+    assert "--out" in capsys.readouterr().err
+
+
+def test_poses_of_captured_joints_are_learned_from(tmp_path, monkeypatch):
+    """Joints of a squat, fitted with the prior of the same motion's parameters."""
+    monkeypatch.chdir(tmp_path)
+    clip = sample("squat", UNSEEN_SEED, fps=10)
+    arrays = {"poses": clip.thetas.flatten(1), "trans": clip.transl, "betas": clip.betas, "mocap_framerate": 10.0}
+    np.savez(tmp_path / "squat.npz", **arrays)
+    (tmp_path / "joints").mkdir()
+    np.save(tmp_path / "joints" / "squat.npy", BodyModel.load().joints(clip.betas, clip.thetas, clip.transl)[:, :22])
+    words = "--motions squat.npz --without-keyed --components 1 --joints joints --fps 10 --out own.npz"
+    monkeypatch.setattr("sys.argv", ["build_prior", *words.split()])
+    build_prior.main()
+    own, shipped = (PosePrior.load(path).log_prob(clip.thetas[:, 1:].flatten(1)).mean() for path in ("own.npz", None))
+    assert own > shipped
 
 
 def test_too_few_poses_for_a_mixture_are_named():

@@ -102,7 +102,9 @@ def test_how_a_take_is_disturbed_follows_from_seed_and_epoch():
 
 def test_a_file_that_is_no_recogniser_says_how_to_make_one(tmp_path):
     np.savez(tmp_path / "other.npz", names=np.array(NAMES))
-    for name in ("other.npz", "absent.npz"):
+    Recogniser().save(tmp_path / "whole.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:100_000])
+    for name in ("other.npz", "absent.npz", "cut.npz"):
         with pytest.raises(InputError, match="recogniser.yaml"):
             Recogniser.load(tmp_path / name)
 
