@@ -19,12 +19,14 @@ import yaml
 from fitting.tracking.artifacts import EACH, artifact_name, motions, weights
 from fitting.tracking.runs import ID_FILE, offline_without_account, run_id, run_settings
 from fitting.tracking.training import products
+from fitting.truth import keyed_truth
 from models.skeleton import SMPL_JOINTS
 from tests.runs import ROOT, command, process, report, save_joints
 from tests.training import CONFIGS, arguments, data_set, tiny
 from tests.wandb_runs import MADE, USED, OfflineRun, offline_runs
 
-NOBODY = ("env", "-u", "WANDB_MODE", "-u", "WANDB_API_KEY")  # runs what follows without an account or a choice of mode
+# Runs what follows without an account, a choice of mode, or W&B's service of another run of this process.
+NOBODY = ("env", "-u", "WANDB_MODE", "-u", "WANDB_API_KEY", "-u", "WANDB_SERVICE")
 SMALL = ROOT / "models" / "assets" / "small_mdm"
 WAY = """
 from fitting.cli import main
@@ -234,3 +236,20 @@ def test_a_chosen_mode_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     offline_without_account()
     assert os.environ["WANDB_MODE"] == "disabled"
+
+
+def test_a_tuning_shows_what_it_learns_and_from_what(tmp_path: Path) -> None:
+    clip = keyed_truth(0)
+    arrays = {"poses": clip.thetas[0].flatten(1), "trans": clip.transl[0], "betas": clip.betas[0]}
+    np.savez(tmp_path / "mine.npz", **arrays, mocap_framerate=20.0)
+    words = ["fit", "-c", "experiments/fitter/weights.yaml", "--model.preset=quick", "--trainer.logger=WandbLogger"]
+    words += [f"--data.train=[{tmp_path}/mine.npz]", "--data.keyed=0", "--data.val_keyed=0", "--data.frames=10"]
+    words += ["--data.clips=1", "--data.steps=1", "--trainer.val_check_interval=1", "--model.lr=0.001"]
+    home = {"HOME": str(tmp_path / "home"), "cwd": str(ROOT)}
+    done = process([*NOBODY, sys.executable, "train.py", *words, f"--trainer.default_root_dir={tmp_path}/run"], **home)
+    assert done.returncode == 0, done.stderr
+    (run,) = offline_runs(tmp_path / "run")
+    assert run.logged("train/vertex_mm") > 0 and run.logged("learned/spread.head") > 0
+    assert run.artifact(USED, "motion").name == "motion"
+    assert {record.name for how, record in run.artifacts if how == MADE} == {"tuned", "tuned_prior"}
+    assert [Path(given["file"]).name for given in run.config["inputs"]] == ["mine.npz"]
