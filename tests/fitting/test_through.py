@@ -30,11 +30,25 @@ def test_training_looks_at_what_generating_makes(training):
     noise = seeded_noise(seeds)(torch.empty(2, 12, 263))
     model = open_model(Request([], str(SMALL / "model.pt")), "cpu")
     made = model.generator(seeds, 12, model.encoder.encode(texts))
-    found, strayed = training.sampled(sentences(*texts), noise, seed=0)
+    found, last, strayed = training.sampled(sentences(*texts), noise, seed=0)
     usual = training.usual(sentences(*texts), noise)
     torch.testing.assert_close(found, made, rtol=0, atol=1e-4)
     torch.testing.assert_close(found, usual, rtol=0, atol=1e-4)
+    torch.testing.assert_close(last, usual, rtol=0, atol=1e-4)
     assert found.requires_grad and not usual.requires_grad and float(strayed.detach().max()) < 1e-9
+
+
+def test_samples_of_a_network_that_is_refined_come_to_the_last_level_as_always():
+    """So what they would be without what is trained is known there, and nothing need be sampled twice."""
+    others = ["seqTrans*", "embed_*", "input_process.*", "output_process.*"]
+    given = {"init_from": str(SMALL / "model.pt"), "encoder": WordText(SMALL), "options": {"refine": 8}}
+    training, free = ThroughFit({"bones": 1.0}, freeze=others, **given), ThroughFit({"bones": 1.0}, **given)
+    assert training.refines and not free.refines
+    training.denoiser.refine.out.reset_parameters()
+    few, noise = sentences("someone waves"), torch.randn(1, 12, 263, generator=torch.Generator().manual_seed(0))
+    found, last, strayed = training.sampled(few, noise, seed=0)
+    torch.testing.assert_close(last, training.usual(few, noise), rtol=0, atol=1e-4)
+    assert (found - last).abs().mean() > 0.1 and strayed > 0.01
 
 
 def test_the_gradient_of_a_sample_is_that_of_the_last_evaluation(training):
@@ -43,7 +57,8 @@ def test_the_gradient_of_a_sample_is_that_of_the_last_evaluation(training):
     training = copy.deepcopy(training).double()
     network = training.denoiser
     weight, seen = network.output_process.poseFinal.weight, {}
-    network.register_forward_hook(lambda _, given, __: seen.update(x=given[0]))
+    rough = network.rough
+    network.rough = lambda x, *rest: seen.update(x=x) or rough(x, *rest)
     found = training.sampled(few, noise, seed=0)[0]
     slope = torch.autograd.grad((found * along).sum(), weight)[0]
     turn = torch.randn_like(weight)
@@ -57,16 +72,16 @@ def test_the_gradient_of_a_sample_is_that_of_the_last_evaluation(training):
     assert float((slope * turn).sum()) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
 
 
-def test_straying_is_seen_at_an_earlier_level_too(training):
+def test_straying_is_seen_at_an_earlier_level_too(training, monkeypatch):
     """A network changed at one early level alone samples otherwise, and it is seen when that level is drawn."""
     noise, few = torch.randn(1, 12, 263, generator=torch.Generator().manual_seed(0)), sentences("someone waves")
     changed = int(training.levels.timesteps[5])
-    handle = training.denoiser.register_forward_hook(
-        lambda _, given, found: found + 0.5 if int(given[1][0]) == changed else found
+    rough = training.denoiser.rough
+    monkeypatch.setattr(
+        training.denoiser, "rough", lambda x, t, *rest: rough(x, t, *rest) + 0.5 * (int(t[0]) == changed)
     )
     levels = len(training.levels) - 1
-    strayed = [float(training.sampled(few, noise, seed)[1]) for seed in range(levels)]
-    handle.remove()
+    strayed = [float(training.sampled(few, noise, seed)[2]) for seed in range(levels)]
     assert [value > 0.2 for value in strayed] == [seed == 4 for seed in range(levels)]
 
 

@@ -72,7 +72,7 @@ def test_start_from_a_motion_as_the_reference(loops):
 def test_guidance_where_it_matters_costs_less():
     """Inside the interval two evaluations a step, outside one: the plain network's."""
     network, rows = small_network(), []
-    network.register_forward_hook(lambda module, given, output: rows.append(len(output)))
+    network.output_process["poseFinal"].register_forward_hook(lambda module, given, output: rows.append(len(output)))
     condition = small_condition(network.config, 3)
     x = torch.randn(3, 6, 7)
     partly = guided(network, condition, 4.0, interval=(3, 5))
