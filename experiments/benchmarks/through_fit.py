@@ -1,7 +1,7 @@
 """What losses on the mesh do to a model of the project's actions: trained through the fit, and guided. One thread.
 
     python experiments/benchmarks/through_fit.py before=models/assets/small_mdm/model.pt \\
-        tuned=outputs/mdm/through/model000000450.pt --json experiments/benchmarks/results/through_fit.json
+        tuned=outputs/mdm/through/model000001200.pt --json experiments/benchmarks/results/through_fit.json
     python experiments/benchmarks/through_fit.py guided=models/assets/small_mdm/model.pt --mesh-guidance 0.2 --json ...
 
 300 fixed sentences and seeds, the 56 actions in other words than the training's; every model gets the same. The

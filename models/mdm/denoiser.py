@@ -211,11 +211,13 @@ class Denoiser(nn.Module):
     def refined(self, motion: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Predicted motion, at timestep 0 corrected by the convolutions over frames, where the network has them.
 
-        Corrected earlier too, samples would go astray: what is done to each of ten predictions adds up.
+        Corrected earlier too, samples would go astray: what is done to each of ten predictions adds up. In training the
+        convolutions run at any timestep, because DDP wants each step to use every weight.
         """
-        if not self.config.refine:
+        last = timesteps[:, None, None] == 0
+        if not self.config.refine or not (self.training or last.any()):
             return motion
-        return torch.where(timesteps[:, None, None] == 0, self.refine(motion, condition.mask), motion)
+        return torch.where(last, self.refine(motion, condition.mask), motion)
 
     def rough(self, x: Tensor, timesteps: Tensor, condition: Condition, keep: Tensor | None = None) -> Tensor:
         """As forward, not refined: guidance is of this, so that what it adds is refined too."""
